@@ -1,0 +1,33 @@
+"""needle: automatic differentiation and deep learning, to be read and to be used."""
+
+from typing import TYPE_CHECKING
+
+from . import autograd, backend_selection, data, functional, init, ops, optim
+from .autograd import (
+    Op,
+    Tensor,
+    TensorOp,
+    TensorTuple,
+    TensorTupleOp,
+    Value,
+    enable_grad,
+    get_default_dtype,
+    is_grad_enabled,
+    no_grad,
+    set_default_dtype,
+)
+from .backend_selection import BACKEND, Device, NDArray, all_devices, array_api, cpu, default_device
+from .functional import checkpoint, custom_gradient, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from .init import constant, ones, ones_like, rand, randn, zeros, zeros_like
+from .ops import from_dlpack
+from .optim import SGD
+
+if TYPE_CHECKING:
+    from .ops import *
+
+globals().update({name: getattr(ops, name) for name in ops.__all__})
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the generator that the default device draws from (NumPy's global one)."""
+    default_device().seed(seed)

@@ -1,0 +1,76 @@
+"""Constants and random tensors. dtype None is the default dtype, float32 where none was set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Tensor, get_default_dtype
+from ..backend_selection import default_device
+
+
+def _leaf(array: Any, device: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    dtype = dtype or get_default_dtype() or "float32"
+    return Tensor.make_const(device.cast(array, dtype), requires_grad)
+
+
+def rand(
+    *shape: int, low: float = 0.0, high: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform draws from [low, high)."""
+    device = device or default_device()
+    return _leaf(device.rand(*shape) * (high - low) + low, device, dtype, requires_grad)
+
+
+def randn(
+    *shape: int, mean: float = 0.0, std: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Normal draws with the given mean and standard deviation."""
+    device = device or default_device()
+    return _leaf(device.randn(*shape) * std + mean, device, dtype, requires_grad)
+
+
+def constant(
+    *shape: int, c: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor filled with c."""
+    device = device or default_device()
+    dtype = dtype or get_default_dtype() or "float32"
+    return Tensor.make_const(device.full(shape, c, dtype=dtype), requires_grad)
+
+
+def ones(*shape: int, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones."""
+    return constant(*shape, c=1.0, device=device, dtype=dtype, requires_grad=requires_grad)
+
+
+def zeros(*shape: int, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros."""
+    return constant(*shape, c=0.0, device=device, dtype=dtype, requires_grad=requires_grad)
+
+
+def randb(
+    *shape: int, p: float = 0.5, device: Any = None, dtype: Any = "bool", requires_grad: bool = False
+) -> Tensor:
+    """True (1) with probability p: where a uniform draw is at most p."""
+    device = device or default_device()
+    return _leaf(device.rand(*shape) <= p, device, dtype, requires_grad)
+
+
+def one_hot(n: int, i: Any, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Rows of the n × n identity that the whole numbers in tensor i name: i.shape + (n,)."""
+    device = device or default_device()
+    dtype = dtype or get_default_dtype() or "float32"
+    labels = i.numpy().astype("int64")
+    if labels.size and not 0 <= labels.min() <= labels.max() < n:
+        raise IndexError(f"one_hot: labels run from {labels.min()} to {labels.max()}, wanted 0 to {n - 1}")
+    return Tensor.make_const(device.one_hot(n, labels, dtype=dtype), requires_grad)
+
+
+def zeros_like(array: Tensor, *, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape, dtype and device of `array`."""
+    return zeros(*array.shape, dtype=array.dtype, device=device or array.device, requires_grad=requires_grad)
+
+
+def ones_like(array: Tensor, *, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape, dtype and device of `array`."""
+    return ones(*array.shape, dtype=array.dtype, device=device or array.device, requires_grad=requires_grad)

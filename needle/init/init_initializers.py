@@ -1,0 +1,40 @@
+"""Initial weights whose scale keeps the size of activations: Glorot & Bengio (2010), He et al. (arXiv:1502.01852)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..autograd import Tensor
+from .init_basic import rand, randn
+
+
+def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
+    """U(−a, a), a = gain·√(6/(fan_in + fan_out)); shape (fan_in, fan_out)."""
+    bound = gain * math.sqrt(6 / (fan_in + fan_out))
+    return rand(fan_in, fan_out, low=-bound, high=bound, **kwargs)
+
+
+def xavier_normal(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
+    """N(0, s²), s = gain·√(2/(fan_in + fan_out)); shape (fan_in, fan_out)."""
+    return randn(fan_in, fan_out, std=gain * math.sqrt(2 / (fan_in + fan_out)), **kwargs)
+
+
+def kaiming_uniform(
+    fan_in: int, fan_out: int, shape: Any = None, nonlinearity: str = "relu", **kwargs: Any
+) -> Tensor:
+    """U(−b, b), b = √2·√(3/fan_in); shape (fan_in, fan_out) unless given."""
+    _only_relu("kaiming_uniform", nonlinearity)
+    bound = math.sqrt(2) * math.sqrt(3 / fan_in)
+    return rand(*(shape or (fan_in, fan_out)), low=-bound, high=bound, **kwargs)
+
+
+def kaiming_normal(fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any) -> Tensor:
+    """N(0, s²), s = √(2/fan_in); shape (fan_in, fan_out)."""
+    _only_relu("kaiming_normal", nonlinearity)
+    return randn(fan_in, fan_out, std=math.sqrt(2) / math.sqrt(fan_in), **kwargs)
+
+
+def _only_relu(name: str, nonlinearity: str) -> None:
+    if nonlinearity != "relu":
+        raise ValueError(f"{name}: nonlinearity must be 'relu', got {nonlinearity!r}")

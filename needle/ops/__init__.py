@@ -1,0 +1,44 @@
+"""Every op of needle. Each file's `__all__` decides what is exported; the operators are attached last."""
+
+from typing import TYPE_CHECKING
+
+from . import (
+    ops_comparison,
+    ops_elementwise,
+    ops_indexing,
+    ops_linalg,
+    ops_logarithmic,
+    ops_mathematic,
+    ops_reduction,
+    ops_shape,
+    ops_tuple,
+    tensor_methods,
+)
+
+if TYPE_CHECKING:
+    from .ops_comparison import *
+    from .ops_elementwise import *
+    from .ops_indexing import *
+    from .ops_linalg import *
+    from .ops_logarithmic import *
+    from .ops_mathematic import *
+    from .ops_reduction import *
+    from .ops_shape import *
+    from .ops_tuple import *
+
+MODULES = (
+    ops_tuple,
+    ops_comparison,
+    ops_mathematic,
+    ops_elementwise,
+    ops_reduction,
+    ops_indexing,
+    ops_shape,
+    ops_logarithmic,
+    ops_linalg,
+)
+
+__all__ = [name for module in MODULES for name in module.__all__]
+globals().update({name: getattr(module, name) for module in MODULES for name in module.__all__})
+
+from_dlpack = tensor_methods.from_dlpack

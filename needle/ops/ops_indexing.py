@@ -1,0 +1,155 @@
+"""Taking parts of a tensor, and putting gradients back where the parts came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Tensor, TensorOp, Value
+from ..backend_selection import array_api, default_device
+from .ops_mathematic import as_axes
+
+__all__ = [
+    "ArgSort",
+    "GetItem",
+    "OneHot",
+    "ScatterAdd",
+    "argsort",
+    "gather",
+    "getitem",
+    "one_hot",
+    "sort",
+    "take",
+    "topk",
+]
+
+
+def as_index(index: Any) -> Any:
+    """An index as arrays, ints and slices: tensors and lists in it become arrays."""
+    if isinstance(index, tuple):
+        return tuple(as_index(part) for part in index)
+    if isinstance(index, Value):
+        return index.cached_data
+    return array_api.asarray(index) if isinstance(index, list) else index
+
+
+def is_basic(index: Any) -> bool:
+    """Whether the index is made of ints, slices, ellipsis and None alone: then no element is taken twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts) and not any(
+        isinstance(part, bool) for part in parts
+    )
+
+
+class GetItem(TensorOp):
+    """a[index] by NumPy's rules.   The gradient goes back to where each element came from, summed."""
+
+    def __init__(self, index: Any):
+        self.index = as_index(index)
+
+    def compute(self, a):
+        return a[self.index]
+
+    def gradient(self, out_grad, node):
+        return ScatterAdd(self.index, node.inputs[0].shape)(out_grad)
+
+
+def getitem(a: Tensor, index: Any) -> Tensor:
+    """a[index]: ints, slices, ellipsis, None, integer and boolean arrays or tensors."""
+    return GetItem(index)(a)
+
+
+class ScatterAdd(TensorOp):
+    """Zeros of `shape` to which a is added at `index`; an element named twice gets both. GetItem's transpose."""
+
+    def __init__(self, index: Any, shape: Any):
+        self.index, self.shape = index, shape
+
+    def compute(self, a):
+        out = array_api.zeros_like(a, shape=self.shape)
+        if is_basic(self.index):
+            out[self.index] = a
+        else:
+            array_api.add.at(out, self.index, a)
+        return out
+
+    def gradient(self, out_grad, node):
+        return GetItem(self.index)(out_grad)
+
+
+def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
+    """The slices of `a` along `axis` that integer `indices` (any shape) name."""
+    (axis,) = as_axes(axis, len(a.shape))
+    indices = array_api.asarray(as_index(indices))
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"take: indices must be integers, got dtype {indices.dtype}")
+    return getitem(a, (slice(None),) * axis + (indices,))
+
+
+def gather(a: Tensor, index: Any, axis: int) -> Tensor:
+    """out[i, j, …] = a[i, …, index[i, j, …], …]: one pick along `axis` for each place of the integer `index`."""
+    (axis,) = as_axes(axis, len(a.shape))
+    index = array_api.asarray(as_index(index))
+    if index.ndim != len(a.shape) or any(
+        n > have for i, (n, have) in enumerate(zip(index.shape, a.shape, strict=True)) if i != axis
+    ):
+        raise ValueError(
+            f"gather: index of shape {index.shape} does not go with {a.shape}; wanted as many axes, none longer "
+            f"except axis {axis}"
+        )
+    places = list(array_api.ogrid[tuple(slice(n) for n in index.shape)])
+    places[axis] = index
+    return getitem(a, tuple(places))
+
+
+class OneHot(TensorOp):
+    """1 at the label's place, else 0. Constant: a label has no slope."""
+
+    differentiable = False
+
+    def __init__(self, num_classes: int, dtype: Any):
+        self.num_classes, self.dtype = num_classes, dtype
+
+    def compute(self, labels):
+        labels = labels.astype("int64")
+        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise IndexError(f"label out of range for {self.num_classes} classes: {labels.min()} to {labels.max()}")
+        return (labels[..., None] == array_api.arange(self.num_classes)).astype(self.dtype)
+
+
+def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
+    """labels (…) of whole numbers in [0, num_classes) -> (…, num_classes) of 0 and 1."""
+    if not isinstance(labels, Tensor):
+        labels = Tensor(labels, device=default_device(), requires_grad=False)
+    return OneHot(num_classes, dtype)(labels)
+
+
+class ArgSort(TensorOp):
+    """The order that sorts along `axis`, equal elements in their old order. Constant: an index has no slope."""
+
+    differentiable = False
+
+    def __init__(self, axis: int = -1):
+        self.axis = axis
+
+    def compute(self, a):
+        return array_api.argsort(a, axis=self.axis, kind="stable")
+
+
+def argsort(a: Tensor, axis: int = -1) -> Tensor:
+    """Indices that sort `a` along `axis`, smallest first, stable."""
+    return ArgSort(axis)(a)
+
+
+def sort(a: Tensor, axis: int = -1) -> Tensor:
+    """`a` sorted along `axis`, smallest first; each gradient returns to where its element came from."""
+    return gather(a, argsort(a, axis), axis)
+
+
+def topk(a: Tensor, k: int, axis: int = -1) -> Tensor:
+    """The k largest along `axis`, largest first."""
+    (axis,) = as_axes(axis, len(a.shape))
+    if not 0 <= k <= a.shape[axis]:
+        raise ValueError(f"topk: k={k} must be between 0 and {a.shape[axis]}, the size of axis {axis}")
+    lead = (slice(None),) * axis
+    largest_first = argsort(a, axis).cached_data[(*lead, slice(None, None, -1))]
+    return gather(a, largest_first[(*lead, slice(k))], axis)

@@ -1,0 +1,154 @@
+"""Log-sum-exp and its family, stable for logits of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Tensor, TensorOp, is_grad_enabled
+from ..backend_selection import array_api
+from .ops_comparison import as_tensor
+from .ops_indexing import one_hot
+from .ops_mathematic import as_axes, exp, expand, kept_shape, reshape, summation
+
+__all__ = [
+    "LogSoftmax",
+    "LogSumExp",
+    "SoftmaxCrossEntropy",
+    "logsoftmax",
+    "logsumexp",
+    "softmax",
+    "softmax_cross_entropy",
+]
+
+
+def _finite_max(x: Any, axes: Any) -> Any:
+    """Largest over `axes`, kept; 0 where it is infinite, so that −∞ rows stay −∞ and do not become NaN."""
+    m = x.max(axis=axes, keepdims=True)
+    finite = array_api.isfinite(m)
+    return m if finite.all() else array_api.where(finite, m, 0)
+
+
+def _log_sum_exp(x: Any, axes: Any) -> Any:
+    m = _finite_max(x, axes)
+    total = array_api.exp(x - m).sum(axis=axes, keepdims=True)
+    with array_api.errstate(divide="ignore"):
+        return array_api.log(total) + m
+
+
+class LogSumExp(TensorOp):
+    """ln Σ e^x over `axes` (all of them if None).
+
+    y = m + ln Σ e^(x − m), m = max x.   An Op for stability: e^x overflows float32 at x = 89.
+    Shapes: x (d1, …, dn) -> y with `axes` removed (kept as 1 with keepdims).   dy/dx = e^(x − y), the softmax.
+    """
+
+    def __init__(self, axes: Any = None, keepdims: bool = False):
+        self.axes, self.keepdims = axes, keepdims
+
+    def compute(self, x):
+        axes = as_axes(self.axes, x.ndim)
+        y = _log_sum_exp(x, axes)
+        shape = kept_shape(x.shape, axes)
+        return y if self.keepdims else y.reshape([n for i, n in enumerate(shape) if i not in axes])
+
+    def gradient(self, out_grad, node):
+        (x,) = node.inputs
+        return expand(out_grad, x.shape, self.axes) * exp(x - expand(node, x.shape, self.axes))
+
+
+def logsumexp(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
+    """ln Σ e^a over `axes` (None: all)."""
+    return LogSumExp(axes, keepdims)(a)
+
+
+class LogSoftmax(TensorOp):
+    """x − ln Σ e^x along `axis`.   d/dx = g − softmax(x)·Σ g.   An Op for stability and speed."""
+
+    def __init__(self, axis: int = -1):
+        self.axis = axis
+
+    def compute(self, x):
+        m = _finite_max(x, self.axis)
+        z = x - m
+        with array_api.errstate(divide="ignore"):
+            return z - array_api.log(array_api.exp(z).sum(axis=self.axis, keepdims=True))
+
+    def gradient(self, out_grad, node):
+        return out_grad - exp(node) * summation(out_grad, self.axis, keepdims=True)
+
+
+def logsoftmax(a: Tensor, axis: int = -1) -> Tensor:
+    """Logarithm of the softmax along `axis`."""
+    return LogSoftmax(axis)(a)
+
+
+def softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """e^a / Σ e^a along `axis`."""
+    return exp(logsoftmax(a, axis))
+
+
+class SoftmaxCrossEntropy(TensorOp):
+    """ln Σ e^z − z[label] for each row of logits z, then "mean", "sum" or "none" over the rows.
+
+    Shapes: logits (…, C), labels (…) integers in [0, C) -> () or, for "none", (…).
+    d/dz = softmax(z) − one_hot(label), divided by the number of rows for "mean".
+    An Op for speed and stability: one pass makes the loss and what the gradient needs.
+    """
+
+    def __init__(self, reduction: str = "mean"):
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"softmax_cross_entropy: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        self.reduction = reduction
+        self.residual: Any = None
+
+    def compute(self, logits, labels):
+        z = logits.reshape(-1, logits.shape[-1])
+        flat = _checked_labels(labels, logits.shape).ravel()
+        rows = array_api.arange(len(z))
+        m = _finite_max(z, 1)
+        p = array_api.exp(z - m)
+        total = p.sum(axis=1, keepdims=True)
+        losses = array_api.log(total[:, 0]) - (z[rows, flat] - m[:, 0])
+        p /= total
+        p[rows, flat] -= 1
+        self.residual = p.reshape(logits.shape)
+        if self.reduction == "none":
+            return losses.reshape(labels.shape)
+        return losses.sum() if self.reduction == "sum" else losses.sum() / len(losses)
+
+    def gradient(self, out_grad, node):
+        logits, labels = node.inputs
+        residual = Tensor.make_const(self.residual)
+        if is_grad_enabled():
+            residual = softmax(logits) - one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        if self.reduction == "none":
+            return residual * reshape(out_grad, (*out_grad.shape, 1)), None
+        scale = out_grad / labels.cached_data.size if self.reduction == "mean" else out_grad
+        return residual * scale, None
+
+
+def _checked_labels(labels: Any, shape: tuple[int, ...]) -> Any:
+    """`labels` as indices, or an error that names the first bad one."""
+    if len(shape) < 1 or labels.shape != shape[:-1]:
+        raise ValueError(f"labels of shape {labels.shape} do not go with logits of shape {shape}; wanted {shape[:-1]}")
+    if labels.dtype.kind == "f":
+        whole = labels.astype("int64")
+        if not (whole == labels).all():
+            raise ValueError("labels must be whole numbers, got a fraction or NaN")
+        labels = whole
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+    classes = shape[-1]
+    if labels.size and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+        bad = labels[(labels < 0) | (labels >= classes)].ravel()[0]
+        raise IndexError(f"label {bad} is out of range for {classes} classes (0 to {classes - 1})")
+    return labels
+
+
+def softmax_cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of softmax(logits) against integer labels, stable for logits of any size.
+
+    logits (…, C) floats, labels (…) integers in [0, C). reduction: "mean" or "sum" over all rows, or "none".
+    Raises IndexError for a label out of range, ValueError for shapes that do not go together.
+    """
+    return SoftmaxCrossEntropy(reduction)(logits, as_tensor(labels, logits))
