@@ -10,15 +10,11 @@ from .autograd import (
     TensorTuple,
     TensorTupleOp,
     Value,
-    enable_grad,
-    get_default_dtype,
-    is_grad_enabled,
-    no_grad,
-    set_default_dtype,
 )
 from .backend_selection import BACKEND, Device, NDArray, all_devices, array_api, cpu, default_device
 from .functional import checkpoint, custom_gradient, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .init import constant, ones, ones_like, rand, randn, zeros, zeros_like
+from .modes import enable_grad, get_default_dtype, is_grad_enabled, no_grad, set_default_dtype
 from .ops import from_dlpack
 from .optim import SGD
 

@@ -9,67 +9,19 @@ Tensor's operators are attached in `ops/tensor_methods.py`.
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
 from .backend_selection import default_device, device_of
 from .failures import op_failure, wrong_gradient
+from .modes import Recording, enable_grad, get_default_dtype, mode
 from .tensor_protocol import TensorMethods
 
 LAZY_MODE = False  # the course's switch; needle computes every op at once
 
 _next_stamp = count(1).__next__
-
-
-class _Mode(threading.local):
-    """What this thread does with new values: record them or not, and who watches."""
-
-    recording = True
-    observer: Any = None
-
-
-mode = _Mode()
-
-
-class _Recording:
-    """Context manager and decorator that switches recording and puts the old state back."""
-
-    def __init__(self, recording: bool):
-        self.recording = recording
-        self.before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self.before.append(mode.recording)
-        mode.recording = self.recording
-
-    def __exit__(self, *_: object) -> None:
-        mode.recording = self.before.pop()
-
-    def __call__(self, function: Callable) -> Callable:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with _Recording(self.recording):
-                return function(*args, **kwargs)
-
-        wrapped.__wrapped__ = function  # type: ignore[attr-defined]
-        wrapped.__name__ = getattr(function, "__name__", "wrapped")
-        wrapped.__doc__ = function.__doc__
-        return wrapped
-
-
-def no_grad() -> _Recording:
-    """Within it (or within a function it decorates) results are constants: nothing is recorded."""
-    return _Recording(False)
-
-
-def enable_grad() -> _Recording:
-    """Records again inside `no_grad`."""
-    return _Recording(True)
-
-
-def is_grad_enabled() -> bool:
-    return mode.recording
+_new: Any = object.__new__
 
 
 class Op:
@@ -88,7 +40,7 @@ class Op:
             data = self.compute(*[x.cached_data for x in inputs])
         except Exception as error:
             raise op_failure(self, inputs, error) from error
-        value = self.makes.__new__(self.makes)
+        value = _new(self.makes)
         value.cached_data = data
         value.op, value.inputs, value.requires_grad = None, (), False
         value.grad = value.notes = None
@@ -206,7 +158,7 @@ class Tensor(Value, TensorMethods):
     @staticmethod
     def make_const(data: Any, requires_grad: bool = False) -> Tensor:
         """A leaf over an array (not copied) or over a Tensor's storage."""
-        tensor = Tensor.__new__(Tensor)
+        tensor = _new(Tensor)
         tensor.cached_data = data.cached_data if isinstance(data, Tensor) else data
         tensor.op, tensor.inputs, tensor.requires_grad = None, (), requires_grad
         tensor.grad = tensor.notes = None
@@ -298,7 +250,7 @@ class TensorTuple(Value):
 
     @staticmethod
     def make_const(data: tuple) -> TensorTuple:
-        value = TensorTuple.__new__(TensorTuple)
+        value = _new(TensorTuple)
         value.cached_data = data
         value.op, value.inputs, value.requires_grad = None, (), False
         value.grad = value.notes = None
@@ -320,18 +272,6 @@ TensorOp.makes = Tensor
 TensorTupleOp.makes = TensorTuple
 
 
-_default_dtype: dict[str, Any] = {"float": None}
-
-
-def set_default_dtype(dtype: Any) -> None:
-    """The dtype of tensors made from Python floats and of `init.*`; None: float64 as NumPy, float32 in `init`."""
-    _default_dtype["float"] = dtype
-
-
-def get_default_dtype() -> Any:
-    return _default_dtype["float"]
-
-
 def _as_array(array: Any, device: Any, dtype: Any) -> Any:
     if isinstance(array, Tensor):
         array, device = array.cached_data, device or array.device
@@ -340,9 +280,9 @@ def _as_array(array: Any, device: Any, dtype: Any) -> Any:
         return device.array(device_of(array).to_numpy(array), dtype)
     if isinstance(array, (list, tuple)) and any(isinstance(item, Value) for item in array):
         raise TypeError("Tensor: got a list of tensors, whose gradients would be lost; use ndl.stack(tensors, axis=0)")
-    if dtype is None and isinstance(array, (float, list, tuple)) and _default_dtype["float"] is not None:
+    if dtype is None and isinstance(array, (float, list, tuple)) and get_default_dtype() is not None:
         made = (device or default_device()).array(array)
-        return made.astype(_default_dtype["float"]) if made.dtype.kind == "f" else made
+        return made.astype(get_default_dtype()) if made.dtype.kind == "f" else made
     return (device or default_device()).array(array, dtype)
 
 
@@ -410,26 +350,26 @@ def reverse_pass(outputs: Sequence[Value], seeds: Sequence[Value], stop: Any = (
         if node.notes is not None:
             grad = _call_hooks(node, grad)
         yield node, grad
-        if node.op is not None and node not in stop:
-            _push_back(node, node.op, grad, pending)
+        op = node.op
+        if op is not None and node not in stop:
+            for x, part in zip(node.inputs, _apply_rule(node, op, grad), strict=True):
+                if part is not None and x.requires_grad:
+                    pending[x] = pending[x] + part if x in pending else part
 
 
-def _push_back(node: Value, op: Op, out_grad: Any, pending: dict[Value, Any]) -> None:
-    """Add what the op's rule gives for each input to `pending`, after checking it."""
+def _apply_rule(node: Value, op: Op, out_grad: Any) -> tuple:
+    """What the op's rule gives for each input, checked: one each, of exactly the input's shape and float dtype."""
     inputs = node.inputs
     for x in inputs:
-        if was_written(x, node.stamp):
+        if x.written > node.stamp or (_written_storage and was_written(x, node.stamp)):
             raise RuntimeError(_written_message(op, inputs.index(x), x))
     grads = as_tuple(op.gradient(out_grad, node))
     if len(grads) != len(inputs):
         raise wrong_gradient(op, inputs, grads, None)
-    for index, x in enumerate(inputs):
-        grad = grads[index]
-        if grad is None or not x.requires_grad:
-            continue
-        if not isinstance(grad, Value) or not x.fits(grad):
-            raise wrong_gradient(op, inputs, grads, index)
-        pending[x] = pending[x] + grad if x in pending else grad
+    for i, grad in enumerate(grads):
+        if grad is not None and not (isinstance(grad, Value) and inputs[i].fits(grad)):
+            raise wrong_gradient(op, inputs, grads, i)
+    return grads
 
 
 def _written_message(op: Op, index: int, x: Any) -> str:
@@ -479,10 +419,13 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
             "or it was made under no_grad() or by detach())"
         )
     recipe = _Recipe(output, seed_for(output, out_grad))
-    with _Recording(create_graph):
+    before, mode.recording = mode.recording, create_graph
+    try:
         if mode.observer is not None:
             mode.observer.before_backward(output)
         kept = [(node, grad) for node, grad in recipe.run() if keeps_grad(node)]
+    finally:
+        mode.recording = before
     if not create_graph:
         kept = [(node, LazyGradient.promise(grad, recipe, i)) for i, (node, grad) in enumerate(kept)]
     if mode.observer is not None:
@@ -495,7 +438,7 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
 
 def _sum(old: Tensor, new: Tensor, create_graph: bool) -> Tensor:
     """old + new; a plain number unless recorded at once, so that many small steps do not hold many graphs."""
-    with _Recording(create_graph):
+    with Recording(create_graph):
         return old + new
 
 
@@ -557,7 +500,7 @@ class LazyGradient(Tensor):
 
     @staticmethod
     def promise(grad: Tensor, recipe: _Recipe, index: int) -> LazyGradient:
-        tensor = LazyGradient.__new__(LazyGradient)
+        tensor = _new(LazyGradient)
         tensor.cached_data = grad.cached_data
         tensor.requires_grad = True
         tensor.grad = tensor.notes = None

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy
 
+from . import kernels
+
 
 class Device:
     """A place where arrays live. Devices of one type are equal."""
@@ -62,6 +64,18 @@ class CPUDevice(Device):
             array = array.base
         return array
 
+    def add_scaled(self, target: numpy.ndarray, source: numpy.ndarray, factor: float) -> bool:
+        """target += factor · source in one pass over memory, where target owns its memory and both lie in one order.
+        Whether it was done."""
+        if target.base is not None or target.dtype != source.dtype or target.shape != source.shape:
+            return False
+        if not (target.flags.c_contiguous and source.flags.c_contiguous):
+            target, source = target.T, source.T
+        if not (target.flags.c_contiguous and source.flags.c_contiguous and target.flags.writeable):
+            return False
+        _add_scaled(target.reshape(-1), source.reshape(-1), target.dtype.type(factor))
+        return True
+
     def zeros(self, *shape: int, dtype: Any = "float32") -> numpy.ndarray:
         return numpy.zeros(shape, dtype=dtype)
 
@@ -93,6 +107,21 @@ class CPUDevice(Device):
 
     def set_random_state(self, state: Any) -> None:
         numpy.random.set_state(state)
+
+
+BLOCK = 8192  # elements that stay in the first-level cache between the two calls
+
+
+def _add_scaled(target: numpy.ndarray, source: numpy.ndarray, factor: Any) -> None:
+    kernel = kernels.add_scaled.get()
+    if kernel is not None:
+        kernel(target, source, factor)
+        return
+    scratch = numpy.empty(min(BLOCK, target.size), target.dtype)
+    for start in range(0, target.size, BLOCK):
+        part = target[start : start + BLOCK]
+        scaled = numpy.multiply(source[start : start + BLOCK], factor, out=scratch[: part.size])
+        numpy.add(part, scaled, out=part)
 
 
 _CPU = CPUDevice()

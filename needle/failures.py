@@ -7,34 +7,81 @@ from typing import Any
 
 
 def op_failure(op: Any, inputs: Sequence[Any], error: Exception) -> Exception:
-    """An error of the same type as `error` that also names the op and what it was given."""
+    """An error of the same kind as `error` that also names the op and what it was given."""
     name = type(op).__name__
     for index, x in enumerate(inputs):
         if not hasattr(x, "cached_data"):
             return TypeError(
-                f"{name}: argument {index} is a {type(x).__name__}, wanted a Tensor (wrap it: ndl.Tensor(...))"
+                f"{name}: argument {index} is of type {type(x).__name__}, wanted a Tensor (wrap it: ndl.Tensor(...))"
             )
-    text = f"{name}: {error}\n  got {describe(inputs)}"
     devices = {str(x.device): None for x in inputs if hasattr(x, "device")}
     if len(devices) > 1:
-        text = f"{name}: arguments are on different devices, {' and '.join(devices)}; move them to one device first"
-        return ValueError(text)
-    hint = getattr(op, "hint", None)
-    if hint is not None:
-        advice = hint(*[getattr(x, "shape", None) for x in inputs])
-        text += f"\n  {advice}" if advice else ""
+        return ValueError(
+            f"{name}: arguments are on different devices, {' and '.join(devices)}; move them to one device first: "
+            f"ndl.Tensor(x, device=...)\n  got {describe(inputs)}{made_at(inputs)}"
+        )
+    advice = _advice(op, [getattr(x, "shape", None) for x in inputs], str(error))
+    return same_type(error, f"{name}: {error}\n  got {describe(inputs)}{advice}{made_at(inputs)}")
+
+
+def _advice(op: Any, shapes: list[Any], text: str) -> str:
+    """What to do about it, on a line of its own: the op's own hint, or one about broadcasting."""
+    if hasattr(op, "hint"):
+        hint = op.hint(*shapes)
+    else:
+        hint = broadcast_hint(shapes) if "broadcast" in text and None not in shapes else None
+    return f"\n  {hint}" if hint else ""
+
+
+def broadcast_hint(shapes: Sequence[Sequence[int]]) -> str | None:
+    """Which axis of which arguments does not broadcast, counted from the right, and a likely cure."""
+    for i, a in enumerate(shapes):
+        for j, b in enumerate(shapes[:i]):
+            for axis in range(1, min(len(a), len(b)) + 1):
+                if a[-axis] != b[-axis] and 1 not in (a[-axis], b[-axis]):
+                    return (
+                        f"axis -{axis}: {b[-axis]} in argument {j} against {a[-axis]} in argument {i}; counted from "
+                        f"the right, sizes must be equal or 1{_reshape_hint(j, b, i, a)}"
+                    )
+    return None
+
+
+def _reshape_hint(i: int, a: Sequence[int], j: int, b: Sequence[int]) -> str:
+    """For (n, m) beside (n,): the column that was probably meant."""
+    if len(a) < len(b):
+        return _reshape_hint(j, b, i, a)
+    column = (*b, *[1] * (len(a) - len(b)))
+    if len(b) == len(a) or any(m not in (n, 1) for n, m in zip(a, column, strict=True)):
+        return ""
+    return f"; did you mean argument {j} as {column}?"
+
+
+def made_at(inputs: Sequence[Any]) -> str:
+    """A line for each input of which it is known where it was made; the parts of a tuple one by one."""
+    lines = []
     for index, x in enumerate(inputs):
-        site = site_of(x)
-        text += f"\n  argument {index} was made at {site}" if site else ""
-    return same_type(error, text)
+        parts = (getattr(x, "notes", None) or {}).get("parts")
+        named = [(f"part {i} of argument {index}", site) for i, site in enumerate(parts or ())]
+        named = named or [(f"argument {index}", site_of(x))]
+        lines += [f"\n  {name} was made at {site}" for name, site in named if site]
+    return "".join(lines)
+
+
+def mismatch(name: str, problem: str, inputs: Sequence[Any]) -> ValueError:
+    """The error of a function made of ops whose arguments do not go together."""
+    return ValueError(f"{name}: {problem}{made_at(inputs)}")
 
 
 def same_type(error: Exception, text: str) -> Exception:
-    """A new error with the type of `error` where that type takes a text alone, else the nearest that does."""
-    try:
-        return type(error)(text)
-    except TypeError:
-        return ValueError(text) if isinstance(error, ValueError) else RuntimeError(text)
+    """A new error with the type of `error`, or with the nearest type above it that takes a text alone."""
+    for kind in type(error).__mro__:
+        try:
+            made = kind(text)
+        except TypeError:
+            continue
+        if isinstance(made, Exception) and text in str(made):
+            return made
+    return RuntimeError(text)
 
 
 def wrong_gradient(op: Any, inputs: Sequence[Any], grads: Sequence[Any], index: int | None) -> Exception:
@@ -56,11 +103,17 @@ def wrong_gradient(op: Any, inputs: Sequence[Any], grads: Sequence[Any], index: 
 
 
 def describe(values: Sequence[Any]) -> str:
-    return ", ".join(
-        f"{getattr(x, 'shape', type(x).__name__)} {getattr(x, 'dtype', '')}".strip() for x in values
-    )
+    """Shape and dtype of each value."""
+    return ", ".join(_describe(getattr(x, "cached_data", x)) for x in values)
+
+
+def _describe(x: Any) -> str:
+    if isinstance(x, tuple):
+        return f"a tuple of {', '.join(_describe(part) for part in x) or 'nothing'}"
+    return f"{getattr(x, 'shape', type(x).__name__)} {getattr(x, 'dtype', '')}".strip()
 
 
 def site_of(value: Any) -> str | None:
     """The line that made `value`, where `ndl.record_sites()` was on."""
-    return (getattr(value, "notes", None) or {}).get("site")
+    site = (getattr(value, "notes", None) or {}).get("site")
+    return None if site is None else str(site)

@@ -16,14 +16,12 @@ from .autograd import (
     TensorOp,
     Value,
     as_tuple,
-    enable_grad,
     find_topo_sort,
-    is_grad_enabled,
-    no_grad,
     reverse_pass,
     seed_for,
 )
 from .backend_selection import default_device
+from .modes import enable_grad, is_grad_enabled, no_grad
 from .ops import stack
 
 __all__ = ["checkpoint", "custom_gradient", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]

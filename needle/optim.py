@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from sys import getrefcount
 from typing import Any
 
 from .autograd import Tensor, mark_written
@@ -26,6 +27,23 @@ class Optimizer:
             p.grad = None
 
     zero_grad = reset_grad
+
+
+def _descend(p: Tensor, direction: Any, lr: float) -> None:
+    """p ← p − lr·direction: in place where nobody else holds p's array, else in a new one, so that a snapshot
+    (`p.data`, `p.detach()`) keeps its values."""
+    if held_by(p) > ALONE or not p.device.add_scaled(p.cached_data, direction, -lr):
+        update = direction * -lr
+        update += p.cached_data
+        p.cached_data = update
+    mark_written(p)
+
+
+def held_by(p: Tensor) -> int:
+    return getrefcount(p.cached_data)
+
+
+ALONE = held_by(Tensor([0.0]))
 
 
 class SGD(Optimizer):
@@ -55,10 +73,7 @@ class SGD(Optimizer):
     def step(self) -> None:
         for p in self.params:
             if p.grad is not None:
-                update = self._direction(p, p.grad.cached_data) * -self.lr
-                update += p.cached_data
-                p.cached_data = update
-                mark_written(p)
+                _descend(p, self._direction(p, p.grad.cached_data), self.lr)
 
     def _direction(self, p: Tensor, g: Any) -> Any:
         if self.weight_decay:

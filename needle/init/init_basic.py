@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import Tensor, get_default_dtype
+from ..autograd import Tensor
 from ..backend_selection import default_device
+from ..modes import get_default_dtype
 
 
 def _leaf(array: Any, device: Any, dtype: Any, requires_grad: bool) -> Tensor:

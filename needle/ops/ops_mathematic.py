@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import kernels
 from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp, Value
 from ..backend_selection import array_api
 from .ops_comparison import eq, ne
@@ -364,6 +365,11 @@ class StepMask(TensorOp):
     """g where y > 0, else 0. An Op for speed: one pass, and y, which only chooses, needs no gradient."""
 
     def compute(self, g, y):
+        kernel = kernels.mask_positive.get() if kernels.fits(g) and kernels.fits(y) else None
+        if kernel and g.shape == y.shape and g.dtype == y.dtype:
+            out = array_api.empty_like(g)
+            kernel(g.reshape(-1), y.reshape(-1), out.reshape(-1))
+            return out
         return g * (y > 0)
 
     def gradient(self, out_grad, node):
@@ -567,47 +573,64 @@ def summation(a: Tensor, axes: Any = None, keepdims: bool = False) -> Tensor:
 class MatMul(TensorOp):
     """a @ b of matrices, or of stacks of matrices with broadcasting over the leading axes.
 
-    (…, m, k) @ (…, k, n) -> (…, m, n).   d/da = g bᵀ,  d/db = aᵀ g.
+    (…, m, k) @ (…, k, n) -> (…, m, n).   d/da = g bᵀ,  d/db = aᵀ g: the same op with one side transposed, which
+    `transpose_a` and `transpose_b` (not both) ask for, as BLAS does.
     """
+
+    def __init__(self, transpose_a: bool = False, transpose_b: bool = False):
+        self.transpose_a, self.transpose_b = transpose_a, transpose_b
 
     def compute(self, a, b):
         if a.ndim < 2 or b.ndim < 2:
             raise ValueError("wants at least 2 dimensions on both sides; ndl.matmul and @ also take vectors")
-        return a @ b
+        if self.transpose_b:
+            return a @ b.swapaxes(-2, -1)
+        if not self.transpose_a:
+            return a @ b
+        if b.shape[-1] < SKINNY and a.ndim == b.ndim == 2:
+            return (b.T @ a).T
+        return a.swapaxes(-2, -1) @ b
 
     def gradient(self, out_grad, node):
         a, b = node.inputs
+        if self.transpose_a:
+            grad_a, grad_b = (RIGHT, b, out_grad), (PLAIN, a, out_grad)
+        elif self.transpose_b:
+            grad_a, grad_b = (PLAIN, out_grad, b), (LEFT, out_grad, a)
+        else:
+            grad_a, grad_b = (RIGHT, out_grad, b), (LEFT, *_as_one_matrix(a, b, out_grad))
         return (
-            reduce_to(matmul(out_grad, transpose(b)), a) if a.requires_grad else None,
-            _right_gradient(a, b, out_grad) if b.requires_grad else None,
+            reduce_to(grad_a[0](*grad_a[1:]), a) if a.requires_grad else None,
+            reduce_to(grad_b[0](*grad_b[1:]), b) if b.requires_grad else None,
         )
 
     def hint(self, a, b):
-        if a and b and a[-1] != b[-2:][0]:
-            fits = "; did you mean b.T?" if len(b) == 2 and a[-1] == b[-1] else ""
-            fits = "; did you mean a.T?" if len(a) == 2 and a[0] == b[-2:][0] else fits
-            return f"the last axis of the left ({a[-1]}) must equal the last but one of the right ({b[-2:][0]}){fits}"
-        return None
+        if self.transpose_a or self.transpose_b or not (a and b) or a[-1] == b[-2:][0]:
+            return None
+        fits = "; did you mean b.T?" if len(b) == 2 and a[-1] == b[-1] else ""
+        fits = "; did you mean a.T?" if len(a) == 2 and a[0] == b[-2:][0] else fits
+        return f"the last axis of the left ({a[-1]}) must equal the last but one of the right ({b[-2:][0]}){fits}"
 
 
-def _right_gradient(a: Tensor, b: Tensor, g: Tensor) -> Tensor:
-    """aᵀ g for the right operand. One matrix under a whole stack: one product, no stack of products to sum."""
-    if len(b.shape) == 2 and len(a.shape) > 2:
-        a, g = reshape(a, (-1, a.shape[-1])), reshape(g, (-1, g.shape[-1]))
-    if g.shape[-1] < SKINNY and len(a.shape) == 2:
-        return reduce_to(transpose(matmul(transpose(g), a)), b)
-    return reduce_to(matmul(transpose(a), g), b)
+PLAIN, LEFT, RIGHT = MatMul(), MatMul(transpose_a=True), MatMul(transpose_b=True)
+
+
+def _as_one_matrix(a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Where one matrix b met a whole stack: the stack as one tall matrix, so that nothing is summed afterwards."""
+    if b.cached_data.ndim == 2 and a.cached_data.ndim > 2:
+        return reshape(a, (-1, a.shape[-1])), reshape(g, (-1, g.shape[-1]))
+    return a, g
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product as numpy.matmul: broadcasts over leading axes; a vector on either side gives up its axis."""
-    if len(a.shape) > 1 and len(b.shape) > 1:
-        return MatMul()(a, b)
+    if a.cached_data.ndim > 1 and b.cached_data.ndim > 1:
+        return PLAIN(a, b)
     if not a.shape or not b.shape:
         raise ValueError(f"matmul: wants at least 1 dimension on both sides, got {a.shape} @ {b.shape}; use * to scale")
     row = reshape(a, (1, -1)) if len(a.shape) == 1 else a
     column = reshape(b, (-1, 1)) if len(b.shape) == 1 else b
-    product = MatMul()(row, column)
+    product = PLAIN(row, column)
     shape = product.shape[: -2] + (() if len(a.shape) == 1 else product.shape[-2:-1])
     return reshape(product, shape + (() if len(b.shape) == 1 else product.shape[-1:]))
 

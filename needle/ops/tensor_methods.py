@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import LazyGradient, Tensor, TensorTuple, Value, is_grad_enabled, mark_written
+from ..autograd import LazyGradient, Tensor, TensorTuple, Value, mark_written
 from ..backend_selection import array_api
+from ..modes import is_grad_enabled
 from . import (
     ops_comparison,
     ops_elementwise,
@@ -106,7 +107,7 @@ def _rpow(a: Tensor, b: Any) -> Tensor:
 
 
 def _matmul(a: Tensor, b: Any) -> Tensor:
-    return matmul(a, _operand("@", b, a))
+    return matmul(a, b if isinstance(b, Tensor) else _operand("@", b, a))
 
 
 def _rmatmul(a: Tensor, b: Any) -> Tensor:

@@ -1,0 +1,9 @@
+"""Loops that Numba compiles for eager ops, where it is installed; without it the ops use NumPy.
+
+A kernel is the fast twin of an op's readable `compute`, and tests hold both against each other.
+"""
+
+from .dense import add_scaled, mask_positive, softmax_cross_entropy
+from .loader import Kernel, fits
+
+__all__ = ["Kernel", "add_scaled", "fits", "mask_positive", "softmax_cross_entropy"]

@@ -1,0 +1,47 @@
+"""Compiles a kernel when it is first wanted, and remembers that it could not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from ..optional import have, optional
+
+def fits(array: Any) -> bool:
+    """Whether kernels take `array`: NumPy's own, float32 or float64 of this machine's byte order, row-major."""
+    return (
+        type(array) is numpy.ndarray
+        and array.dtype.char in "fd"
+        and array.flags.c_contiguous
+        and array.dtype.isnative
+    )
+
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "afn", "arcp", "reassoc", "nsz"}}
+
+
+class Kernel:
+    """A Python loop over arrays. `get()` gives it compiled, or None where Numba is not installed.
+
+    Compiled once a machine: Numba keeps the result on disk beside the source or in the user's cache folder.
+    """
+
+    def __init__(self, function: Callable):
+        self.function = function
+        self.compiled: Any = None
+        self.tried = False
+
+    def get(self) -> Any:
+        if not self.tried:
+            self.tried = True
+            self.compiled = self._compile() if have("numba") else None
+        return self.compiled
+
+    def _compile(self) -> Any:
+        numba = optional("numba", extra="jit", why="compiled kernels")
+        try:
+            return numba.njit(cache=True, **OPTIONS)(self.function)
+        except RuntimeError:  # no folder that Numba may write its cache to
+            return numba.njit(**OPTIONS)(self.function)
