@@ -12,13 +12,13 @@ def op_failure(op: Any, inputs: Sequence[Any], error: Exception) -> Exception:
     for index, x in enumerate(inputs):
         if not hasattr(x, "cached_data"):
             return TypeError(
-                f"{name}: argument {index} is of type {type(x).__name__}, wanted a Tensor (wrap it: ndl.Tensor(...))"
+                f"{name}: argument {index} is of type {type(x).__name__}, wanted a Tensor; wrap it: ndl.Tensor(...)"
             )
     devices = {str(x.device): None for x in inputs if hasattr(x, "device")}
     if len(devices) > 1:
         return ValueError(
-            f"{name}: arguments are on different devices, {' and '.join(devices)}; move them to one device first: "
-            f"ndl.Tensor(x, device=...)\n  got {describe(inputs)}{made_at(inputs)}"
+            f"{name}: arguments are on different devices, {' and '.join(devices)}; move them to one device "
+            f"first: ndl.Tensor(x, device=...)\n  got {describe(inputs)}{made_at(inputs)}"
         )
     advice = _advice(op, [getattr(x, "shape", None) for x in inputs], str(error))
     return same_type(error, f"{name}: {error}\n  got {describe(inputs)}{advice}{made_at(inputs)}")
@@ -40,8 +40,8 @@ def broadcast_hint(shapes: Sequence[Sequence[int]]) -> str | None:
             for axis in range(1, min(len(a), len(b)) + 1):
                 if a[-axis] != b[-axis] and 1 not in (a[-axis], b[-axis]):
                     return (
-                        f"axis -{axis}: {b[-axis]} in argument {j} against {a[-axis]} in argument {i}; counted from "
-                        f"the right, sizes must be equal or 1{_reshape_hint(j, b, i, a)}"
+                        f"axis -{axis}: {b[-axis]} in argument {j} against {a[-axis]} in argument {i}; "
+                        f"counted from the right, sizes must be equal or 1{_reshape_hint(j, b, i, a)}"
                     )
     return None
 
@@ -94,11 +94,27 @@ def wrong_gradient(op: Any, inputs: Sequence[Any], grads: Sequence[Any], index: 
         )
     x, grad = inputs[index], grads[index]
     if not hasattr(grad, "cached_data"):
-        return TypeError(f"{name}.gradient returned a {type(grad).__name__} for argument {index}, wanted a Tensor")
+        met = type(grad).__name__
+        return TypeError(f"{name}.gradient returned a {met} for argument {index}, wanted a Tensor")
     return ValueError(
         f"{name}.gradient returned {describe([grad])} for argument {index}, which is {describe([x])}; "
         "a gradient has exactly its input's shape and dtype (after broadcasting: sum over the axes that were "
         "expanded, see reduce_to in ops/ops_mathematic.py)"
+    )
+
+
+def written_since(op: Any, index: int, x: Any) -> RuntimeError:
+    return RuntimeError(
+        f"backward: argument {index} of {type(op).__name__} ({describe([x])}) was written to after the forward pass "
+        "read it (.data =, item assignment, in-place operator or optimizer step), so its gradient would be wrong; "
+        "run the forward pass again, or write to a copy"
+    )
+
+
+def wrong_hook(node: Any, replaced: Any) -> ValueError:
+    return ValueError(
+        f"gradient hook: returned {describe([replaced])} for a gradient of {describe([node])}; a hook returns a Tensor "
+        "of exactly that shape and dtype, or None to leave the gradient as it is"
     )
 
 

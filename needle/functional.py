@@ -21,7 +21,7 @@ from .autograd import (
     seed_for,
 )
 from .backend_selection import default_device
-from .modes import enable_grad, is_grad_enabled, no_grad
+from .modes import enable_grad, is_grad_enabled, mode, no_grad
 from .ops import stack
 
 __all__ = ["checkpoint", "custom_gradient", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
@@ -75,7 +75,11 @@ def _pull(output: Tensor, seed: Tensor, inputs: Sequence[Tensor]) -> list[Tensor
     stop = set(inputs)
     outside = is_grad_enabled() and (seed.requires_grad or _reaches_outside(output, stop))
     with enable_grad() if outside else no_grad():
+        if mode.observer is not None:
+            mode.observer.before_backward(output)
         found = {node: grad for node, grad in reverse_pass([output], [seed], stop) if node in stop}
+    if mode.observer is not None:
+        mode.observer.after_backward(output, seed, list(found.items()))
     return [_zeros_or(found.get(x), x) for x in inputs]
 
 
@@ -145,7 +149,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
         output, inputs = _call(of_wanted, chosen, "grad")
         output = _checked(output, "grad")
         if output.size != 1:
-            raise ValueError(f"grad: the function must return one number, got shape {output.shape}; use jacobian or vjp")
+            raise ValueError(f"grad: the function must return one number, got {output.shape}; use jacobian or vjp")
         grads = unflatten(tuple(chosen), iter(_pull(output, seed_for(output, None), inputs)))
         value = _out(output, inputs)
         return (value, aux[0]) if has_aux else value, grads if isinstance(argnums, (tuple, list)) else grads[0]
@@ -255,6 +259,7 @@ class CustomGradient(TensorOp):
         rule = self.rule
         if is_grad_enabled():  # so that the rule's own dependence on the inputs is recorded
             _, rule = self._run(node.inputs)
+        assert rule is not None
         return rule(out_grad)
 
 

@@ -9,6 +9,7 @@ import numpy
 
 from ..optional import have, optional
 
+
 def fits(array: Any) -> bool:
     """Whether kernels take `array`: NumPy's own, float32 or float64 of this machine's byte order, row-major."""
     return (

@@ -151,5 +151,5 @@ def topk(a: Tensor, k: int, axis: int = -1) -> Tensor:
     if not 0 <= k <= a.shape[axis]:
         raise ValueError(f"topk: k={k} must be between 0 and {a.shape[axis]}, the size of axis {axis}")
     lead = (slice(None),) * axis
-    largest_first = argsort(a, axis).cached_data[(*lead, slice(None, None, -1))]
-    return gather(a, largest_first[(*lead, slice(k))], axis)
+    largest_first = argsort(a, axis).cached_data[lead + (slice(None, None, -1),)]
+    return gather(a, largest_first[lead + (slice(k),)], axis)

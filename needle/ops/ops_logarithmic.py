@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..autograd import Tensor, TensorOp
 from .. import kernels
+from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from ..modes import is_grad_enabled
 from .ops_comparison import as_tensor

@@ -536,7 +536,7 @@ class Split(TensorTupleOp):
     def compute(self, a):
         (axis,) = as_axes(self.axis, a.ndim)
         lead = (slice(None),) * axis
-        return tuple(a[(*lead, i)] for i in range(a.shape[axis]))
+        return tuple(a[lead + (i,)] for i in range(a.shape[axis]))
 
     def gradient(self, out_grad, node):
         return stack(out_grad, self.axis)

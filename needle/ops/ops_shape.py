@@ -134,7 +134,7 @@ def tile(a: Tensor, reps: Any) -> Tensor:
 def _triangle(a: Tensor, k: int, lower: bool) -> Tensor:
     if len(a.shape) < 2:
         raise ValueError(f"{'tril' if lower else 'triu'}: wants at least 2 dimensions, got shape {a.shape}")
-    mask = array_api.tri(*a.shape[-2:], k=k if lower else k - 1, dtype=bool)
+    mask = array_api.tri(a.shape[-2], a.shape[-1], k if lower else k - 1, dtype=bool)
     return where(mask if lower else ~mask, a, 0)
 
 

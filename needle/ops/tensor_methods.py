@@ -14,7 +14,6 @@ from . import (
     ops_comparison,
     ops_elementwise,
     ops_indexing,
-    ops_linalg,
     ops_mathematic,
     ops_reduction,
     ops_shape,
@@ -171,7 +170,7 @@ def _item(a: Tensor) -> Any:
 
 def _bool(a: Tensor) -> bool:
     if a.cached_data.size != 1:
-        raise ValueError(f"the truth of a Tensor of shape {a.shape} is ambiguous; compare, then reduce, or use `is None`")
+        raise ValueError(f"the truth of a Tensor of shape {a.shape} is ambiguous; reduce it, or ask `is None`")
     return bool(a.cached_data.item())
 
 
@@ -191,7 +190,7 @@ def _array(a: Tensor, dtype: Any = None, copy: Any = None) -> Any:
     return values if dtype is None else values.astype(dtype, copy=False)
 
 
-UFUNCS = {
+UFUNCS: dict[str, Any] = {
     "add": _add, "subtract": _sub, "multiply": _mul, "divide": _truediv, "true_divide": _truediv, "power": _pow,
     "matmul": _matmul, "negative": ops_mathematic.negate, "exp": ops_mathematic.exp, "log": ops_mathematic.log,
     "tanh": ops_mathematic.tanh, "sqrt": ops_elementwise.sqrt, "absolute": ops_elementwise.abs,
@@ -251,9 +250,10 @@ def _str(a: Tensor) -> str:
 def _rebuild(kind: type, array: Any, requires_grad: bool, grad: Any) -> Tensor:
     tensor = Tensor.make_const(array, requires_grad)
     if kind is not Tensor:
-        whole = kind.__new__(kind)
-        for name in Value.__slots__[1:]:
-            setattr(whole, name, getattr(tensor, name))
+        whole: Any = object.__new__(kind)
+        for name in Value.__slots__:
+            if name != "__weakref__":
+                setattr(whole, name, getattr(tensor, name))
         tensor = whole
     tensor.grad = grad
     return tensor
@@ -265,7 +265,8 @@ def _reduce_ex(a: Tensor, protocol: Any) -> Any:
         raise TypeError("pickle and copy take leaf tensors only; this is the result of an op: use detach()")
     kind = Tensor if isinstance(a, LazyGradient) else type(a)
     requires_grad = a.requires_grad and not isinstance(a, LazyGradient)
-    return _rebuild, (kind, array_api.asarray(a.cached_data), requires_grad, a.grad), getattr(a, "__dict__", None) or None
+    parts = (kind, array_api.asarray(a.cached_data), requires_grad, a.grad)
+    return _rebuild, parts, getattr(a, "__dict__", None) or None
 
 
 # --- methods that are ops --------------------------------------------------------------------------------------
