@@ -19,7 +19,6 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "cupy": "cupy-cuda12x",
-    "yaml": "pyyaml",
 }
 
 
