@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import autograd, backend_selection, data, functional, init, ops, optim
+from . import autograd, backend_selection, data, debug, functional, init, ops, optim
 from .autograd import (
     Op,
     Tensor,
@@ -12,6 +12,14 @@ from .autograd import (
     Value,
 )
 from .backend_selection import BACKEND, Device, NDArray, all_devices, array_api, cpu, default_device
+from .debug import (
+    AnomalyError,
+    PromotionError,
+    PromotionWarning,
+    detect_anomaly,
+    detect_promotion,
+    record_sites,
+)
 from .functional import checkpoint, custom_gradient, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .init import constant, ones, ones_like, rand, randn, zeros, zeros_like
 from .modes import enable_grad, get_default_dtype, is_grad_enabled, no_grad, set_default_dtype
@@ -20,8 +28,8 @@ from .optim import SGD
 
 if TYPE_CHECKING:
     from .ops import *
-
-globals().update({name: getattr(ops, name) for name in ops.__all__})
+else:
+    globals().update({name: getattr(ops, name) for name in ops.__all__})
 
 
 def manual_seed(seed: int) -> None:

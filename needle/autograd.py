@@ -70,6 +70,8 @@ class Tensor(Value, TensorMethods):
         tensor.op, tensor.inputs, tensor.requires_grad = None, (), requires_grad
         tensor.grad = tensor.notes = None
         tensor.stamp, tensor.written = next_stamp(), 0
+        if mode.observer is not None:
+            mode.observer.made(tensor, None, ())
         return tensor
 
     @property
@@ -188,12 +190,18 @@ def _as_array(array: Any, device: Any, dtype: Any) -> Any:
         if device == device_of(array) and (dtype is None or dtype == array.dtype):
             return array
         return device.array(device_of(array).to_numpy(array), dtype)
-    if isinstance(array, (list, tuple)) and any(isinstance(item, Value) for item in array):
+    if isinstance(array, (list, tuple)) and _holds_tensors(array):
         raise TypeError("Tensor: got a list of tensors, whose gradients would be lost; use ndl.stack(tensors, axis=0)")
+    if device is not None and not hasattr(device, "array"):
+        raise TypeError(f"Tensor: device must be a device such as ndl.cpu(), got {device!r}")
     if dtype is None and isinstance(array, (float, list, tuple)) and get_default_dtype() is not None:
         made = (device or default_device()).array(array)
         return made.astype(get_default_dtype()) if made.dtype.kind == "f" else made
     return (device or default_device()).array(array, dtype)
+
+
+def _holds_tensors(items: Any) -> bool:
+    return any(isinstance(x, Value) or (isinstance(x, (list, tuple)) and _holds_tensors(x)) for x in items)
 
 
 # --- backward ------------------------------------------------------------------------------------------------
@@ -231,6 +239,8 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
         kept = [(node, grad) for node, grad in recipe.run() if keeps_grad(node)]
     finally:
         mode.recording = before
+    if isinstance(output, LazyGradient):
+        kept += output.untouched({node for node, _ in kept} | {output})
     if not create_graph:
         kept = [(node, LazyGradient.promise(grad, recipe, node)) for node, grad in kept]
     if mode.observer is not None:
@@ -295,7 +305,7 @@ class LazyGradient(Tensor):
 
     __slots__ = ("_of", "_recipe")
     _of: weakref.ref[Value]  # weak, since the leaf holds its gradient
-    _recipe: Any  # a _Recipe; once the graph was rebuilt, its node
+    _recipe: _Recipe
 
     @staticmethod
     def promise(grad: Tensor, recipe: _Recipe, node: Value) -> LazyGradient:
@@ -308,9 +318,12 @@ class LazyGradient(Tensor):
         return tensor
 
     def _graph(self) -> Value:
-        if isinstance(self._recipe, _Recipe):
-            self._recipe = self._recipe.rebuild(self._of())
-        return self._recipe
+        return self._recipe.rebuild(self._of())
+
+    def untouched(self, reached: set[Value]) -> list[tuple[Value, Tensor]]:
+        """The leaves of the function that this is a gradient of, on which the gradient itself does not depend."""
+        self._graph()
+        return [(node, node.filled(0)) for node in self._recipe.made or () if node not in reached]
 
     @property
     def op(self) -> Op | None:  # type: ignore[override]
@@ -324,8 +337,7 @@ class LazyGradient(Tensor):
         self._recipe = _Recipe(None, None)
 
     def let_go(self) -> None:
-        if isinstance(self._recipe, _Recipe):
-            self._recipe.let_go()
+        self._recipe.let_go()
 
 
 def __getattr__(name: str) -> Any:

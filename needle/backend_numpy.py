@@ -37,7 +37,10 @@ class CPUDevice(Device):
 
     def array(self, values: Any, dtype: Any = None) -> numpy.ndarray:
         """A new array holding a copy of `values`; without a dtype, NumPy's own choice."""
-        array = numpy.array(values, dtype=dtype)
+        try:
+            array = numpy.array(values, dtype=dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(f"Tensor: {_unreadable(values, error)}") from error
         if array.dtype.kind not in "biuf":
             raise TypeError(
                 f"Tensor: got {type(values).__name__} that NumPy reads as dtype {array.dtype}; "
@@ -122,6 +125,12 @@ def _add_scaled(target: numpy.ndarray, source: numpy.ndarray, factor: Any) -> No
         part = target[start : start + BLOCK]
         scaled = numpy.multiply(source[start : start + BLOCK], factor, out=scratch[: part.size])
         numpy.add(part, scaled, out=part)
+
+
+def _unreadable(values: Any, error: Exception) -> str:
+    if "inhomogeneous" in str(error):
+        return f"the rows of this {type(values).__name__} differ in length; wanted a regular shape ({error})"
+    return f"cannot make an array of this {type(values).__name__}: {error}"
 
 
 _CPU = CPUDevice()

@@ -5,23 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .backend_selection import device_of
+
 
 def op_failure(op: Any, inputs: Sequence[Any], error: Exception) -> Exception:
     """An error of the same kind as `error` that also names the op and what it was given."""
     name = type(op).__name__
-    for index, x in enumerate(inputs):
-        if not hasattr(x, "cached_data"):
-            return TypeError(
-                f"{name}: argument {index} is of type {type(x).__name__}, wanted a Tensor; wrap it: ndl.Tensor(...)"
-            )
-    devices = {str(x.device): None for x in inputs if hasattr(x, "device")}
+    if not all(hasattr(x, "cached_data") for x in inputs):
+        return not_tensors(name, inputs)
+    devices = {str(device_of(array)): None for x in inputs for array in arrays_of(x)}
     if len(devices) > 1:
         return ValueError(
             f"{name}: arguments are on different devices, {' and '.join(devices)}; move them to one device "
             f"first: ndl.Tensor(x, device=...)\n  got {describe(inputs)}{made_at(inputs)}"
         )
     advice = _advice(op, [getattr(x, "shape", None) for x in inputs], str(error))
-    return same_type(error, f"{name}: {error}\n  got {describe(inputs)}{advice}{made_at(inputs)}")
+    return same_type(error, f"{name}: {error}\n  got {describe(inputs)}{_settings(op)}{advice}{made_at(inputs)}")
+
+
+def not_tensors(name: str, inputs: Sequence[Any]) -> TypeError:
+    """The error for an op that was called on something else than Tensors; `inputs` holds such a thing."""
+    index, x = next((i, x) for i, x in enumerate(inputs) if not hasattr(x, "cached_data"))
+    return TypeError(
+        f"{name}: argument {index} is of type {type(x).__name__}, wanted a Tensor; wrap it: ndl.Tensor(...)"
+    )
+
+
+def arrays_of(value: Any) -> tuple[Any, ...]:
+    """The array of a Tensor, or those of a TensorTuple."""
+    data = value.cached_data
+    return data if isinstance(data, tuple) else (data,)
+
+
+def _settings(op: Any) -> str:
+    """What the op was constructed with, as far as it is short."""
+    plain = (bool, int, float, str, tuple, list)
+    named = [(name, value) for name, value in getattr(op, "__dict__", {}).items() if isinstance(value, plain)]
+    text = ", ".join(f"{name}={repr(value)}" for name, value in named if value is not False)
+    return f" with {text}" if 0 < len(text) < 200 else ""
 
 
 def _advice(op: Any, shapes: list[Any], text: str) -> str:
@@ -103,9 +124,10 @@ def wrong_gradient(op: Any, inputs: Sequence[Any], grads: Sequence[Any], index: 
     )
 
 
-def written_since(op: Any, index: int, x: Any) -> RuntimeError:
+def written_since(op: Any, index: int | None, x: Any) -> RuntimeError:
+    which = "the result" if index is None else f"argument {index}"
     return RuntimeError(
-        f"backward: argument {index} of {type(op).__name__} ({describe([x])}) was written to after the forward pass "
+        f"backward: {which} of {type(op).__name__} ({describe([x])}) was written to after the forward pass "
         "read it (.data =, item assignment, in-place operator or optimizer step), so its gradient would be wrong; "
         "run the forward pass again, or write to a copy"
     )

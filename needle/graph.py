@@ -181,9 +181,9 @@ def reverse_pass(outputs: Sequence[Value], seeds: Sequence[Value], stop: Any = (
 def _apply_rule(node: Value, op: Op, out_grad: Any) -> tuple:
     """What the op's rule gives for each input, checked: one each, of exactly the input's shape and float dtype."""
     inputs = node.inputs
-    for x in inputs:
+    for x in (node, *inputs):  # a rule may use the result as well as the arguments
         if x.written > node.stamp or (storage_writes and was_written(x, node.stamp)):
-            raise written_since(op, inputs.index(x), x)
+            raise written_since(op, None if x is node else inputs.index(x), x)
     grads = as_tuple(op.gradient(out_grad, node))
     if len(grads) != len(inputs):
         raise wrong_gradient(op, inputs, grads, None)

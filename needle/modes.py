@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from .backend_selection import array_api
+
 
 class _Mode(threading.local):
     recording = True
@@ -55,11 +57,21 @@ def is_grad_enabled() -> bool:
     return mode.recording
 
 
+def is_dtype(dtype: Any) -> bool:
+    """Whether `dtype` names one."""
+    try:
+        return dtype is not None and array_api.dtype(dtype) is not None
+    except TypeError:
+        return False
+
+
 _default_dtype: list[Any] = [None]
 
 
 def set_default_dtype(dtype: Any) -> None:
     """The dtype of tensors made from Python floats and of `init.*`; None: float64 as NumPy, float32 in `init`."""
+    if dtype is not None and not (is_dtype(dtype) and array_api.dtype(dtype).kind == "f"):
+        raise TypeError(f"set_default_dtype: wanted a float dtype such as 'float32', or None, got {dtype!r}")
     _default_dtype[0] = dtype
 
 

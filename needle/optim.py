@@ -13,6 +13,9 @@ class Optimizer:
     """Holds the parameters; `step` updates those that have a gradient, `reset_grad` forgets the gradients."""
 
     def __init__(self, params: Iterable[Tensor]):
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            met = type(params).__name__
+            raise TypeError(f"{type(self).__name__}: wanted the parameters in a list or another iterable, got {met}")
         self.params = list(params)
         for i, p in enumerate(self.params):
             if not isinstance(p, Tensor) or not p.is_leaf():

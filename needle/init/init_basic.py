@@ -14,12 +14,21 @@ def _leaf(array: Any, device: Any, dtype: Any, requires_grad: bool) -> Tensor:
     return Tensor.make_const(device.cast(array, dtype), requires_grad)
 
 
+def _sizes(shape: tuple) -> tuple:
+    """`shape` as whole numbers, or an error that says how to give one."""
+    if not all(hasattr(n, "__index__") for n in shape):
+        raise TypeError(f"init: a shape is given as separate whole numbers, as in zeros(2, 3); got {shape}")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"init: a shape has no negative numbers, got {shape}")
+    return shape
+
+
 def rand(
     *shape: int, low: float = 0.0, high: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform draws from [low, high)."""
     device = device or default_device()
-    return _leaf(device.rand(*shape) * (high - low) + low, device, dtype, requires_grad)
+    return _leaf(device.rand(*_sizes(shape)) * (high - low) + low, device, dtype, requires_grad)
 
 
 def randn(
@@ -27,7 +36,7 @@ def randn(
 ) -> Tensor:
     """Normal draws with the given mean and standard deviation."""
     device = device or default_device()
-    return _leaf(device.randn(*shape) * std + mean, device, dtype, requires_grad)
+    return _leaf(device.randn(*_sizes(shape)) * std + mean, device, dtype, requires_grad)
 
 
 def constant(
@@ -36,7 +45,7 @@ def constant(
     """A tensor filled with c."""
     device = device or default_device()
     dtype = dtype or get_default_dtype() or "float32"
-    return Tensor.make_const(device.full(shape, c, dtype=dtype), requires_grad)
+    return Tensor.make_const(device.full(_sizes(shape), c, dtype=dtype), requires_grad)
 
 
 def ones(*shape: int, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -54,7 +63,7 @@ def randb(
 ) -> Tensor:
     """True (1) with probability p: where a uniform draw is at most p."""
     device = device or default_device()
-    return _leaf(device.rand(*shape) <= p, device, dtype, requires_grad)
+    return _leaf(device.rand(*_sizes(shape)) <= p, device, dtype, requires_grad)
 
 
 def one_hot(n: int, i: Any, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -22,7 +22,7 @@ def softmax_cross_entropy(z, labels, scale, residual, losses):
         largest = z[i, 0]
         for j in range(1, classes):
             largest = max(largest, z[i, j])
-        total = z[i, 0] * 0
+        total = scale * 0  # of the right dtype; not z[i, 0] * 0, which is NaN where that is −∞
         for j in range(classes):
             e = math.exp(z[i, j] - largest)
             residual[i, j] = e

@@ -15,17 +15,6 @@ from . import (
     tensor_methods,
 )
 
-if TYPE_CHECKING:
-    from .ops_comparison import *
-    from .ops_elementwise import *
-    from .ops_indexing import *
-    from .ops_linalg import *
-    from .ops_logarithmic import *
-    from .ops_mathematic import *
-    from .ops_reduction import *
-    from .ops_shape import *
-    from .ops_tuple import *
-
 MODULES = (
     ops_tuple,
     ops_comparison,
@@ -37,8 +26,18 @@ MODULES = (
     ops_logarithmic,
     ops_linalg,
 )
-
-__all__ = [name for module in MODULES for name in module.__all__]
-globals().update({name: getattr(module, name) for module in MODULES for name in module.__all__})
-
 from_dlpack = tensor_methods.from_dlpack
+
+if TYPE_CHECKING:
+    from .ops_comparison import *
+    from .ops_elementwise import *
+    from .ops_indexing import *
+    from .ops_linalg import *
+    from .ops_logarithmic import *
+    from .ops_mathematic import *
+    from .ops_reduction import *
+    from .ops_shape import *
+    from .ops_tuple import *
+else:  # what the star imports say, so that nothing must be listed twice
+    __all__ = [name for module in MODULES for name in module.__all__]
+    globals().update({name: getattr(module, name) for module in MODULES for name in module.__all__})

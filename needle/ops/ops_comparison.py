@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd import Tensor, TensorOp, Value
 from ..backend_selection import array_api
+from ..failures import not_tensors
 
 __all__ = [
     "Equal",
@@ -35,12 +36,19 @@ __all__ = [
 ]
 
 
-def as_tensor(value: Any, like: Tensor) -> Tensor:
-    """`value` as a tensor beside `like`: a Python or NumPy number takes its dtype, unless it is of a wider kind."""
+def as_tensor(value: Any, like: Tensor, who: str) -> Tensor:
+    """`value` as a tensor beside `like`: a Python or NumPy number takes its dtype, unless it is of a wider kind.
+
+    Raises TypeError in the name of `who` for what is neither tensor nor array nor number.
+    """
     if isinstance(value, Value):
         return value  # type: ignore[return-value]
-    if isinstance(value, (list, tuple)):
-        raise TypeError(f"wanted a Tensor, array or number, got a {type(value).__name__}; wrap it: ndl.Tensor(...)")
+    if not isinstance(like, Tensor):
+        raise not_tensors(who, [like])
+    if not isinstance(value, (int, float)) and not hasattr(value, "__array__"):
+        cure = "; wrap it: ndl.Tensor(...)" if isinstance(value, (list, tuple)) else ""
+        met = type(value).__name__
+        raise TypeError(f"{who}: wanted a Tensor, an array or a number beside a Tensor, got {met}{cure}")
     array = like.device.array(value)
     weak = array.ndim == 0 and (like.dtype.kind == array.dtype.kind or like.dtype.kind + array.dtype.kind in WEAK)
     return Tensor.make_const(like.device.cast(array, like.dtype) if weak else array)
@@ -49,12 +57,13 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
 WEAK = ("fi", "fb", "ib", "ui", "iu", "ub", "fu")  # (tensor, number): the number adapts to the tensor
 
 
-def _pair(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+def as_pair(who: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Two operands as tensors, where at least one is."""
     if isinstance(a, Tensor):
-        return a, as_tensor(b, a)
+        return a, as_tensor(b, a, who)
     if isinstance(b, Tensor):
-        return as_tensor(a, b), b
-    raise TypeError(f"wanted at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
+        return as_tensor(a, b, who), b
+    raise TypeError(f"{who}: wanted at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
 
 
 class Comparison(TensorOp):
@@ -72,7 +81,7 @@ class Equal(Comparison):
 
 def eq(a: Any, b: Any) -> Tensor:
     """a == b, elementwise, as booleans. (`==` between tensors asks whether they are the same object.)"""
-    return Equal()(*_pair(a, b))
+    return Equal()(*as_pair("eq", a, b))
 
 
 class NotEqual(Comparison):
@@ -84,7 +93,7 @@ class NotEqual(Comparison):
 
 def ne(a: Any, b: Any) -> Tensor:
     """a != b, elementwise, as booleans."""
-    return NotEqual()(*_pair(a, b))
+    return NotEqual()(*as_pair("ne", a, b))
 
 
 class Less(Comparison):
@@ -96,7 +105,7 @@ class Less(Comparison):
 
 def lt(a: Any, b: Any) -> Tensor:
     """a < b, elementwise, as booleans."""
-    return Less()(*_pair(a, b))
+    return Less()(*as_pair("lt", a, b))
 
 
 class LessEqual(Comparison):
@@ -108,7 +117,7 @@ class LessEqual(Comparison):
 
 def le(a: Any, b: Any) -> Tensor:
     """a <= b, elementwise, as booleans."""
-    return LessEqual()(*_pair(a, b))
+    return LessEqual()(*as_pair("le", a, b))
 
 
 class Greater(Comparison):
@@ -120,7 +129,7 @@ class Greater(Comparison):
 
 def gt(a: Any, b: Any) -> Tensor:
     """a > b, elementwise, as booleans."""
-    return Greater()(*_pair(a, b))
+    return Greater()(*as_pair("gt", a, b))
 
 
 class GreaterEqual(Comparison):
@@ -132,7 +141,7 @@ class GreaterEqual(Comparison):
 
 def ge(a: Any, b: Any) -> Tensor:
     """a >= b, elementwise, as booleans."""
-    return GreaterEqual()(*_pair(a, b))
+    return GreaterEqual()(*as_pair("ge", a, b))
 
 
 class LogicalAnd(Comparison):
@@ -144,7 +153,7 @@ class LogicalAnd(Comparison):
 
 def logical_and(a: Any, b: Any) -> Tensor:
     """Whether both are true (not zero), elementwise."""
-    return LogicalAnd()(*_pair(a, b))
+    return LogicalAnd()(*as_pair("logical_and", a, b))
 
 
 class LogicalOr(Comparison):
@@ -156,7 +165,7 @@ class LogicalOr(Comparison):
 
 def logical_or(a: Any, b: Any) -> Tensor:
     """Whether one or both are true (not zero), elementwise."""
-    return LogicalOr()(*_pair(a, b))
+    return LogicalOr()(*as_pair("logical_or", a, b))
 
 
 class LogicalNot(Comparison):

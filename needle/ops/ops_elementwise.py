@@ -7,8 +7,8 @@ from typing import Any
 
 from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
-from .ops_comparison import as_tensor, eq, ge, gt, le, logical_and
-from .ops_mathematic import exp, reduce_to, tanh
+from .ops_comparison import as_pair, as_tensor, eq, ge, gt, le, logical_and
+from .ops_mathematic import as_floats, as_number, exp, reduce_to, tanh
 
 __all__ = [
     "Abs",
@@ -171,7 +171,7 @@ class Sigmoid(TensorOp):
     """1/(1 + e^−a).   d/da = y(1 − y).   An Op for stability: e^−a overflows for a < −88 in float32."""
 
     def compute(self, a):
-        small = array_api.exp(-array_api.abs(a))
+        small = array_api.exp(-array_api.abs(as_floats(a)))
         return array_api.where(a >= 0, 1, small) / (1 + small)
 
     def gradient(self, out_grad, node):
@@ -187,7 +187,7 @@ class Softplus(TensorOp):
     """ln(1 + e^a).   d/da = sigmoid a.   An Op for stability: e^a overflows for a > 88 in float32."""
 
     def compute(self, a):
-        return array_api.maximum(a, 0) + array_api.log1p(array_api.exp(-array_api.abs(a)))
+        return array_api.maximum(a, 0) + array_api.log1p(array_api.exp(-array_api.abs(as_floats(a))))
 
     def gradient(self, out_grad, node):
         return out_grad * sigmoid(node.inputs[0])
@@ -224,8 +224,8 @@ class Erf(TensorOp):
     """
 
     def compute(self, a):
-        x = array_api.abs(a + 0.0)
-        square = array_api.minimum(x * x, 700)
+        x = array_api.minimum(array_api.abs(as_floats(a)), 27)  # beyond 6 it is 1
+        square = x * x
         near = x * _ratio(square, _ERF_P, _ERF_Q)
         tail = array_api.minimum(x, 6)
         far = 1 - array_api.exp(-square) * _ratio(tail, _ERFC_P, _ERFC_Q)
@@ -267,12 +267,14 @@ class Clip(TensorOp):
     """a limited to [low, high] (None: no limit).   Slope 1 inside and on the limits, 0 outside."""
 
     def __init__(self, low: Any = None, high: Any = None):
-        if low is not None and high is not None and low > high:
+        self.low = None if low is None else as_number(low, "Clip")
+        self.high = None if high is None else as_number(high, "Clip")
+        if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"Clip: low {low} is above high {high}")
-        self.low, self.high = low, high
 
     def compute(self, a):
-        return array_api.clip(a, self.low, self.high)
+        a = a if self.low is None else array_api.maximum(a, self.low)
+        return a if self.high is None else array_api.minimum(a, self.high)
 
     def gradient(self, out_grad, node):
         (a,) = node.inputs
@@ -298,9 +300,9 @@ class Maximum(TensorOp):
         return reduce_to(out_grad * gt(a, b) + tie, a), reduce_to(out_grad * gt(b, a) + tie, b)
 
 
-def maximum(a: Tensor, b: Any) -> Tensor:
+def maximum(a: Any, b: Any) -> Tensor:
     """The larger of a and b, elementwise, with broadcasting; NaN wins."""
-    return Maximum()(a, as_tensor(b, a))
+    return Maximum()(*as_pair("maximum", a, b))
 
 
 class Minimum(TensorOp):
@@ -315,9 +317,9 @@ class Minimum(TensorOp):
         return reduce_to(out_grad * gt(b, a) + tie, a), reduce_to(out_grad * gt(a, b) + tie, b)
 
 
-def minimum(a: Tensor, b: Any) -> Tensor:
+def minimum(a: Any, b: Any) -> Tensor:
     """The smaller of a and b, elementwise, with broadcasting; NaN wins."""
-    return Minimum()(a, as_tensor(b, a))
+    return Minimum()(*as_pair("minimum", a, b))
 
 
 class Where(TensorOp):
@@ -344,4 +346,4 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     like = next((x for x in (a, b, condition) if isinstance(x, Tensor)), None)
     if like is None:
         raise TypeError(f"where: wanted at least one Tensor, got {type(a).__name__} and {type(b).__name__}")
-    return Where()(as_tensor(condition, like), as_tensor(a, like), as_tensor(b, like))
+    return Where()(*[as_tensor(x, like, "where") for x in (condition, a, b)])

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..autograd import Tensor, TensorOp, Value
 from ..backend_selection import array_api, default_device
-from .ops_mathematic import as_axes
+from ..failures import mismatch
+from .ops_mathematic import as_axes, as_count
 
 __all__ = [
     "ArgSort",
@@ -24,18 +25,19 @@ __all__ = [
 
 
 def as_index(index: Any) -> Any:
-    """An index as arrays, ints and slices: tensors and lists in it become arrays."""
+    """An index as arrays, ints and slices: tensors and lists in it become arrays of their own."""
     if isinstance(index, tuple):
         return tuple(as_index(part) for part in index)
     if isinstance(index, Value):
-        return index.cached_data
+        return array_api.array(index.cached_data)
     return array_api.asarray(index) if isinstance(index, list) else index
 
 
 def is_basic(index: Any) -> bool:
     """Whether the index is made of ints, slices, ellipsis and None alone: then no element is taken twice."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts) and not any(
+    plain = (int, slice, array_api.integer)
+    return all(part is None or part is Ellipsis or isinstance(part, plain) for part in parts) and not any(
         isinstance(part, bool) for part in parts
     )
 
@@ -78,7 +80,7 @@ class ScatterAdd(TensorOp):
 
 def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
     """The slices of `a` along `axis` that integer `indices` (any shape) name."""
-    (axis,) = as_axes(axis, len(a.shape))
+    (axis,) = as_axes(axis, len(a.shape), "take")
     indices = array_api.asarray(as_index(indices))
     if indices.dtype.kind not in "iu":
         raise TypeError(f"take: indices must be integers, got dtype {indices.dtype}")
@@ -87,15 +89,15 @@ def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
 
 def gather(a: Tensor, index: Any, axis: int) -> Tensor:
     """out[i, j, …] = a[i, …, index[i, j, …], …]: one pick along `axis` for each place of the integer `index`."""
-    (axis,) = as_axes(axis, len(a.shape))
+    (axis,) = as_axes(axis, len(a.shape), "gather")
     index = array_api.asarray(as_index(index))
     if index.ndim != len(a.shape) or any(
         n > have for i, (n, have) in enumerate(zip(index.shape, a.shape, strict=True)) if i != axis
     ):
-        raise ValueError(
-            f"gather: index of shape {index.shape} does not go with {a.shape}; wanted as many axes, none longer "
-            f"except axis {axis}"
-        )
+        problem = f"index of shape {index.shape} does not go with {a.shape}; wanted as many axes, none longer"
+        raise mismatch("gather", f"{problem} except axis {axis}", (a,))
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"gather: index must be integers, got dtype {index.dtype}")
     places = list(array_api.ogrid[tuple(slice(n) for n in index.shape)])
     places[axis] = index
     return getitem(a, tuple(places))
@@ -110,14 +112,27 @@ class OneHot(TensorOp):
         self.num_classes, self.dtype = num_classes, dtype
 
     def compute(self, labels):
-        labels = labels.astype("int64")
-        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise IndexError(f"label out of range for {self.num_classes} classes: {labels.min()} to {labels.max()}")
+        labels = checked_labels(labels, self.num_classes)
         return (labels[..., None] == array_api.arange(self.num_classes)).astype(self.dtype)
+
+
+def checked_labels(labels: Any, classes: int) -> Any:
+    """`labels` as integers, or an error that names the first one that is no whole number in [0, classes)."""
+    if labels.dtype.kind not in "iuf":
+        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+    fits = (labels >= 0) & (labels < classes)
+    if labels.dtype.kind == "f":
+        broken = labels[~(labels == array_api.floor(labels))]
+        if broken.size:
+            raise ValueError(f"labels must be whole numbers, got {broken[0]}")
+    if not fits.all():
+        raise IndexError(f"label {labels[~fits][0]} is out of range for {classes} classes (0 to {classes - 1})")
+    return labels.astype("int64", copy=False)
 
 
 def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
     """labels (…) of whole numbers in [0, num_classes) -> (…, num_classes) of 0 and 1."""
+    as_count(num_classes, "one_hot", "num_classes")
     if not isinstance(labels, Tensor):
         labels = Tensor(labels, device=default_device(), requires_grad=False)
     return OneHot(num_classes, dtype)(labels)
@@ -147,8 +162,8 @@ def sort(a: Tensor, axis: int = -1) -> Tensor:
 
 def topk(a: Tensor, k: int, axis: int = -1) -> Tensor:
     """The k largest along `axis`, largest first."""
-    (axis,) = as_axes(axis, len(a.shape))
-    if not 0 <= k <= a.shape[axis]:
+    (axis,) = as_axes(axis, len(a.shape), "topk")
+    if as_count(k, "topk", "k") > a.shape[axis]:
         raise ValueError(f"topk: k={k} must be between 0 and {a.shape[axis]}, the size of axis {axis}")
     lead = (slice(None),) * axis
     largest_first = argsort(a, axis).cached_data[lead + (slice(None, None, -1),)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
+from ..failures import mismatch, not_tensors
 from .ops_mathematic import as_axes, matmul, permute, reduce_to, reshape
 
 __all__ = ["Einsum", "einsum", "outer", "tensordot"]
@@ -67,6 +68,11 @@ def _sizes(terms: list[str], operands: Any) -> dict[str, int]:
 
 def einsum(subscripts: str, *operands: Tensor) -> Tensor:
     """Einstein summation by numpy.einsum's rules: "bij,bjk->bik", implicit output, "..." for leading axes."""
+    if not hasattr(subscripts, "partition"):
+        met = type(subscripts).__name__
+        raise TypeError(f"einsum: subscripts come first, as a string such as 'ij,jk->ik'; got {met}")
+    if not all(isinstance(x, Tensor) for x in operands):
+        raise not_tensors("einsum", operands)
     return Einsum(_explicit(subscripts.replace(" ", ""), operands))(*operands)
 
 
@@ -92,7 +98,8 @@ def _spell_out(subscripts: str, terms: list[str], operands: Any, spare: list[str
         rank = len(x.shape)
         hidden = rank - len(term.replace("...", ""))
         if hidden < 0 or (hidden > 0 and "..." not in term):
-            raise ValueError(f"einsum: {term!r} in {subscripts!r} does not go with an operand of shape {x.shape}")
+            problem = f"{term!r} in {subscripts!r} does not go with an operand of shape {x.shape}"
+            raise mismatch("einsum", problem, operands)
         run = "".join(spare[:hidden][::-1]) if "..." in term else ""
         widest = run if len(run) > len(widest) else widest
         spelled.append(term.replace("...", run))
@@ -108,9 +115,10 @@ def tensordot(a: Tensor, b: Tensor, axes: Any = 2) -> Tensor:
     """Sum over pairs of axes: the last `axes` of a with the first of b, or axes=(of a, of b)."""
     if isinstance(axes, int):
         axes = (range(len(a.shape) - axes, len(a.shape)), range(axes))
-    mine, theirs = as_axes(axes[0], len(a.shape)), as_axes(axes[1], len(b.shape))
+    mine, theirs = as_axes(axes[0], len(a.shape), "tensordot"), as_axes(axes[1], len(b.shape), "tensordot")
     if [a.shape[i] for i in mine] != [b.shape[i] for i in theirs]:
-        raise ValueError(f"tensordot: axes {mine} of {a.shape} and {theirs} of {b.shape} differ in length")
+        problem = f"axes {mine} of {a.shape} and {theirs} of {b.shape} differ in length"
+        raise mismatch("tensordot", problem, (a, b))
     rows = tuple(i for i in range(len(a.shape)) if i not in mine)
     columns = tuple(i for i in range(len(b.shape)) if i not in theirs)
     inner = math.prod(a.shape[i] for i in mine)

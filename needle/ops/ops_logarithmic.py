@@ -10,8 +10,8 @@ from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from ..modes import is_grad_enabled
 from .ops_comparison import as_tensor
-from .ops_indexing import one_hot
-from .ops_mathematic import as_axes, exp, expand, kept_shape, reshape, summation
+from .ops_indexing import checked_labels, one_hot
+from .ops_mathematic import as_axes, as_floats, exp, expand, kept_shape, reshape, summation
 
 __all__ = [
     "LogSoftmax",
@@ -28,10 +28,9 @@ FEW_CLASSES = 64  # up to here a transposed copy pays: 12 against 18 µs for 100
 
 
 def _finite_max(x: Any, axes: Any) -> Any:
-    """Largest over `axes`, kept; 0 where it is infinite, so that −∞ rows stay −∞ and do not become NaN."""
+    """Largest over `axes`, kept; the largest finite number for ±∞, so that −∞ rows stay −∞ and do not become NaN."""
     m = x.max(axis=axes, keepdims=True)
-    finite = array_api.isfinite(m)
-    return m if finite.all() else array_api.where(finite, m, 0)
+    return m if array_api.isfinite(m).all() else array_api.nan_to_num(m, nan=math.nan)
 
 
 def _log_sum_exp(x: Any, axes: Any) -> Any:
@@ -53,7 +52,7 @@ class LogSumExp(TensorOp):
 
     def compute(self, x):
         axes = as_axes(self.axes, x.ndim)
-        y = _log_sum_exp(x, axes)
+        y = _log_sum_exp(as_floats(x), axes)
         shape = kept_shape(x.shape, axes)
         return y if self.keepdims else y.reshape([n for i, n in enumerate(shape) if i not in axes])
 
@@ -74,8 +73,8 @@ class LogSoftmax(TensorOp):
         self.axis = axis
 
     def compute(self, x):
-        m = _finite_max(x, self.axis)
-        z = x - m
+        x = as_floats(x)
+        z = x - _finite_max(x, self.axis)
         with array_api.errstate(divide="ignore"):
             return z - array_api.log(array_api.exp(z).sum(axis=self.axis, keepdims=True))
 
@@ -106,13 +105,14 @@ class SoftmaxCrossEntropy(TensorOp):
             raise ValueError(f"softmax_cross_entropy: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
         self.reduction = reduction
         self.residual: Any = None
+        self.result: Any = None  # what `residual` belongs to: the op may be called again
 
     def compute(self, logits, labels):
         kernel = kernels.softmax_cross_entropy.get() if kernels.fits(logits) else None
         if kernel and logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind in "iu":
             return self._compiled(kernel, logits, labels)
         labels = _checked_labels(labels, logits.shape)
-        z = logits.reshape(-1, logits.shape[-1]).T  # classes first: NumPy reduces and repeats fastest along rows
+        z = as_floats(logits).reshape(-1, logits.shape[-1]).T  # classes first: NumPy is fastest along rows
         z = z.copy() if z.shape[0] < FEW_CLASSES else z
         flat, rows = labels.reshape(-1), array_api.arange(z.shape[1])
         scale = self._scale(labels)
@@ -120,13 +120,13 @@ class SoftmaxCrossEntropy(TensorOp):
         picked = z[flat, rows]
         p = array_api.exp(z)
         total = p.sum(axis=0)
-        losses = array_api.log(total) - picked
-        p *= scale / total
+        with array_api.errstate(divide="ignore", invalid="ignore"):  # rows of −∞ alone give NaN
+            losses = array_api.log(total) - picked
+            p *= scale / total
         p[flat, rows] -= scale
         self.residual = p.T.reshape(logits.shape)
-        if self.reduction == "none":
-            return losses.reshape(labels.shape)
-        return losses.sum() * scale
+        self.result = losses.reshape(labels.shape) if self.reduction == "none" else losses.sum() * scale
+        return self.result
 
     def _scale(self, labels):
         return 1 if self.reduction != "mean" else 1 / labels.size if labels.size else math.nan
@@ -138,12 +138,13 @@ class SoftmaxCrossEntropy(TensorOp):
         loss = kernel(logits, labels, real(self._scale(labels)), residual, losses)
         if math.isnan(loss):
             _checked_labels(labels, logits.shape)
-        return losses if self.reduction == "none" else real(loss)
+        self.result = losses if self.reduction == "none" else real(loss)
+        return self.result
 
     def gradient(self, out_grad, node):
         logits, labels = node.inputs
         residual = Tensor.make_const(self.residual)
-        if is_grad_enabled():
+        if is_grad_enabled() or self.result is not node.cached_data:
             residual = softmax(logits) - one_hot(labels, logits.shape[-1], dtype=logits.dtype)
             residual = residual / labels.cached_data.size if self.reduction == "mean" else residual
         return residual * (reshape(out_grad, (*out_grad.shape, 1)) if self.reduction == "none" else out_grad), None
@@ -153,18 +154,7 @@ def _checked_labels(labels: Any, shape: tuple[int, ...]) -> Any:
     """`labels` as indices, or an error that names the first bad one."""
     if len(shape) < 1 or labels.shape != shape[:-1]:
         raise ValueError(f"labels of shape {labels.shape} do not go with logits of shape {shape}; wanted {shape[:-1]}")
-    if labels.dtype.kind == "f":
-        whole = labels.astype("int64")
-        if not (whole == labels).all():
-            raise ValueError("labels must be whole numbers, got a fraction or NaN")
-        labels = whole
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
-    classes = shape[-1]
-    if labels.size and not (0 <= int(labels.min()) and int(labels.max()) < classes):
-        bad = labels[(labels < 0) | (labels >= classes)].ravel()[0]
-        raise IndexError(f"label {bad} is out of range for {classes} classes (0 to {classes - 1})")
-    return labels
+    return checked_labels(labels, shape[-1])
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
@@ -173,4 +163,4 @@ def softmax_cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") 
     logits (…, C) floats, labels (…) integers in [0, C). reduction: "mean" or "sum" over all rows, or "none".
     Raises IndexError for a label out of range, ValueError for shapes that do not go together.
     """
-    return SoftmaxCrossEntropy(reduction)(logits, as_tensor(labels, logits))
+    return SoftmaxCrossEntropy(reduction)(logits, as_tensor(labels, logits, "softmax_cross_entropy"))

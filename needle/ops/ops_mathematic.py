@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from .. import kernels
 from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp, Value
 from ..backend_selection import array_api
+from ..failures import mismatch, not_tensors
+from ..modes import is_dtype
 from .ops_comparison import eq, ne
-from .ops_tuple import make_tuple
+from .ops_tuple import make_tuple, tuple_get_item
 
 __all__ = [
     "AddScalar",
@@ -83,18 +87,31 @@ def expanded_axes(shape: Sequence[int], original: Sequence[int]) -> tuple[int, .
     return tuple(i for i, n in enumerate(shape) if i < added or (original[i - added] == 1 and n != 1))
 
 
-def as_axes(axes: Any, ndim: int) -> tuple[int, ...]:
-    """`axes` (None, an int, or several) as non-negative numbers; IndexError where out of range."""
+def as_axes(axes: Any, ndim: int, who: str = "") -> tuple[int, ...]:
+    """`axes` (None, an int, or several) as non-negative numbers, or an error in the name of `who`."""
     if axes is None:
         return tuple(range(ndim))
-    axes = (axes,) if isinstance(axes, int) or hasattr(axes, "__index__") else tuple(axes)
-    for axis in axes:
+    name = f"{who}: " if who else ""
+    try:
+        numbers = (index(axes),) if hasattr(axes, "__index__") else tuple(map(index, axes))
+    except TypeError:
+        raise TypeError(f"{name}wanted an axis as a whole number, several of them, or None; got {axes!r}") from None
+    for axis in numbers:
         if not -ndim <= axis < ndim:
-            raise IndexError(f"axis {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
-    positive = tuple(int(axis) % ndim for axis in axes)
+            raise IndexError(f"{name}axis {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
+    positive = tuple(axis % ndim for axis in numbers)
     if len(set(positive)) != len(positive):
-        raise ValueError(f"axes {axes} name one axis twice")
+        raise ValueError(f"{name}axes {axes} name one axis twice")
     return positive
+
+
+def as_count(number: Any, who: str, what: str) -> int:
+    """A whole number, not negative, or an error in the name of `who`."""
+    if not hasattr(number, "__index__"):
+        raise TypeError(f"{who}: {what} must be a whole number, got {number!r}")
+    if index(number) < 0:
+        raise ValueError(f"{who}: {what} must not be negative, got {number}")
+    return index(number)
 
 
 def kept_shape(shape: Sequence[int], axes: Any) -> tuple[int, ...]:
@@ -117,7 +134,15 @@ def as_number(scalar: Any, op: str) -> Any:
             f"{op}: scalar must be one number, got {type(scalar).__name__} of shape "
             f"{getattr(scalar, 'shape', '?')}; use the elementwise op for tensors"
         )
-    return scalar.item() if hasattr(scalar, "item") else scalar
+    number = scalar.item() if hasattr(scalar, "item") else scalar
+    if not isinstance(number, (int, float)):
+        raise TypeError(f"{op}: scalar must be one real number, got {type(scalar).__name__}")
+    return number
+
+
+def as_floats(a: Any) -> Any:
+    """The array as floats: small and unsigned integers would wrap round when subtracted or squared."""
+    return a if a.dtype.kind == "f" else a + 0.0
 
 
 # --- arithmetic ------------------------------------------------------------------------------------------------
@@ -235,8 +260,7 @@ class LogOrZero(TensorOp):
     """ln a, but 0 at a = 0. An Op: the exponent's slope a^b·ln a is 0 at a = 0, where ln a has none."""
 
     def compute(self, a):
-        a = a + 0.0
-        return array_api.log(array_api.where(a == 0, 1, a))
+        return array_api.log(array_api.where(a == 0, 1, as_floats(a)))
 
     def gradient(self, out_grad, node):
         (a,) = node.inputs
@@ -392,21 +416,25 @@ def tanh(a: Tensor) -> Tensor:
 
 
 class AsType(TensorOp):
-    """a in another dtype; the gradient is cast back."""
+    """a in another dtype; the gradient is cast back. Rounding floats to integers has slope 0."""
 
     def __init__(self, dtype: Any):
         self.dtype = dtype
 
     def compute(self, a):
+        if not is_dtype(self.dtype) or array_api.dtype(self.dtype).kind not in "biuf":
+            raise TypeError(f"wanted a dtype of real numbers or booleans, got {self.dtype!r}")
         return a.astype(self.dtype)
 
     def gradient(self, out_grad, node):
-        return reduce_to(out_grad, node.inputs[0])
+        (a,) = node.inputs
+        rounded = a.dtype.kind == "f" and node.dtype.kind != "f"
+        return None if rounded else reduce_to(out_grad, a)
 
 
 def astype(a: Tensor, dtype: Any) -> Tensor:
-    """a in another dtype; integers and booleans are constants (no gradient flows through them)."""
-    return a if a.dtype == dtype else AsType(dtype)(a)
+    """a in another dtype; no gradient flows from integers and booleans back to floats."""
+    return a if is_dtype(dtype) and a.dtype == dtype else AsType(dtype)(a)
 
 
 # --- shape -----------------------------------------------------------------------------------------------------
@@ -509,6 +537,15 @@ def flip(a: Tensor, axes: Any = None) -> Tensor:
     return Flip(axes)(a)
 
 
+def cast_parts(grads: TensorTuple, like: TensorTuple) -> TensorTuple:
+    """`grads` with each part in the dtype of that part of `like`, where they were promoted to be joined."""
+    dtypes = [part.dtype for part in like.cached_data]
+    if all(part.dtype == dtype for part, dtype in zip(grads.cached_data, dtypes, strict=True)):
+        return grads
+    parts = [tuple_get_item(grads, i) for i in range(len(dtypes))]
+    return make_tuple(*[astype(g, dtype) if dtype.kind == "f" else g for g, dtype in zip(parts, dtypes, strict=True)])
+
+
 class Stack(TensorOp):
     """Equal shapes joined along a new axis. Input is a TensorTuple."""
 
@@ -519,7 +556,7 @@ class Stack(TensorOp):
         return array_api.stack(arrays, axis=self.axis)
 
     def gradient(self, out_grad, node):
-        return split(out_grad, self.axis)
+        return cast_parts(split(out_grad, self.axis), node.inputs[0])
 
 
 def stack(args: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -618,16 +655,23 @@ PLAIN, LEFT, RIGHT = MatMul(), MatMul(transpose_a=True), MatMul(transpose_b=True
 def _as_one_matrix(a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """Where one matrix b met a whole stack: the stack as one tall matrix, so that nothing is summed afterwards."""
     if b.cached_data.ndim == 2 and a.cached_data.ndim > 2:
-        return reshape(a, (-1, a.shape[-1])), reshape(g, (-1, g.shape[-1]))
+        rows = math.prod(a.shape[:-1])  # not −1, which an empty stack leaves open
+        return reshape(a, (rows, a.shape[-1])), reshape(g, (rows, g.shape[-1]))
     return a, g
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product as numpy.matmul: broadcasts over leading axes; a vector on either side gives up its axis."""
-    if a.cached_data.ndim > 1 and b.cached_data.ndim > 1:
+    try:
+        matrices = a.cached_data.ndim > 1 and b.cached_data.ndim > 1
+    except AttributeError:
+        raise not_tensors("matmul", (a, b)) from None
+    if matrices:
         return PLAIN(a, b)
     if not a.shape or not b.shape:
-        raise ValueError(f"matmul: wants at least 1 dimension on both sides, got {a.shape} @ {b.shape}; use * to scale")
+        raise mismatch(
+            "matmul", f"wants at least 1 dimension on both sides, got {a.shape} @ {b.shape}; use * to scale", (a, b)
+        )
     row = reshape(a, (1, -1)) if len(a.shape) == 1 else a
     column = reshape(b, (-1, 1)) if len(b.shape) == 1 else b
     product = PLAIN(row, column)

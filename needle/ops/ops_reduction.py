@@ -9,7 +9,7 @@ from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from .ops_comparison import eq
 from .ops_elementwise import abs
-from .ops_mathematic import as_axes, astype, expand, flip, kept_shape, permute, reshape, summation
+from .ops_mathematic import as_axes, as_floats, astype, expand, flip, kept_shape, permute, reshape, summation
 
 __all__ = [
     "ArgMax",
@@ -38,34 +38,36 @@ def chosen(axes: Any, axis: Any) -> Any:
     return axis if axes is None else axes
 
 
-def count(shape: tuple[int, ...], axes: Any) -> int:
+def count(shape: tuple[int, ...], axes: Any, who: str) -> int:
     """How many elements a reduction over `axes` folds into one."""
-    return math.prod(shape[i] for i in as_axes(axes, len(shape)))
+    return math.prod(shape[i] for i in as_axes(axes, len(shape), who))
 
 
 def mean(a: Tensor, axes: Any = None, keepdims: bool = False, *, axis: Any = None) -> Tensor:
     """Arithmetic mean over `axes`; of nothing: NaN."""
     axes = chosen(axes, axis)
-    n = count(a.shape, axes)
+    n = count(a.shape, axes, "mean")
     return summation(a, axes, keepdims) / (n if n else math.nan)
 
 
 def var(a: Tensor, axes: Any = None, keepdims: bool = False, *, ddof: int = 0, axis: Any = None) -> Tensor:
     """Variance over `axes`: Σ (a − mean)² / (n − ddof), in two passes. ddof=1 is the unbiased estimate."""
     axes = chosen(axes, axis)
+    degrees = _degrees(a, axes, ddof, "var")
     deviation = a - mean(a, axes, keepdims=True)
-    return summation(deviation * deviation, axes, keepdims) / _degrees(a, axes, ddof, "var")
+    return summation(deviation * deviation, axes, keepdims) / degrees
 
 
 def std(a: Tensor, axes: Any = None, keepdims: bool = False, *, ddof: int = 0, axis: Any = None) -> Tensor:
     """Standard deviation, the root of `var`; where it is 0 its gradient is 0."""
     axes = chosen(axes, axis)
+    degrees = _degrees(a, axes, ddof, "std")
     deviation = a - mean(a, axes, keepdims=True)
-    return norm(deviation, axes, keepdims) / math.sqrt(_degrees(a, axes, ddof, "std"))
+    return norm(deviation, axes, keepdims) / math.sqrt(degrees)
 
 
 def _degrees(a: Tensor, axes: Any, ddof: int, name: str) -> int:
-    n = count(a.shape, axes)
+    n = count(a.shape, axes, name)
     if n - ddof <= 0:
         raise ValueError(f"{name}: {n} element(s) a group and ddof={ddof} leave nothing to divide by")
     return n - ddof
@@ -146,9 +148,11 @@ def argmin(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 def prod(a: Tensor, axes: Any = None, keepdims: bool = False, *, axis: Any = None) -> Tensor:
     """Product over `axes`, halving again and again: right to any order of derivative, zeros included."""
     axes = chosen(axes, axis)
-    gone = as_axes(axes, len(a.shape))
+    gone = as_axes(axes, len(a.shape), "prod")
     kept = tuple(i for i in range(len(a.shape)) if i not in gone)
-    n = count(a.shape, axes)
+    n = count(a.shape, axes, "prod")
+    if a.dtype.kind != "f":  # small integers grow, as in NumPy
+        a = astype(a, array_api.prod(array_api.empty(0, a.dtype)).dtype)
     rest = reshape(permute(a, kept + gone), (*[a.shape[i] for i in kept], n))
     odd = [] if n else [summation(rest, -1) + 1]
     while n > 1:
@@ -167,6 +171,8 @@ class CumSum(TensorOp):
         self.axis = axis
 
     def compute(self, a):
+        if self.axis is None or not a.ndim:
+            raise ValueError(f"wants one axis to run along, got axis={self.axis} for {a.ndim} dimensions")
         return array_api.cumsum(a, axis=self.axis)
 
     def gradient(self, out_grad, node):
@@ -186,6 +192,7 @@ class Norm(TensorOp):
         self.keepdims = keepdims
 
     def compute(self, a):
+        a = as_floats(a)
         return array_api.sqrt((a * a).sum(axis=self.axes, keepdims=self.keepdims))
 
     def gradient(self, out_grad, node):

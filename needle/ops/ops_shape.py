@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from ..autograd import Tensor, TensorOp, TensorTuple
 from ..backend_selection import array_api
 from .ops_elementwise import where
 from .ops_indexing import getitem
-from .ops_mathematic import as_axes, broadcast_to, reshape
+from .ops_mathematic import as_axes, as_count, broadcast_to, cast_parts, reshape
 from .ops_tuple import make_tuple
 
 __all__ = [
@@ -30,13 +31,13 @@ __all__ = [
 
 def expand_dims(a: Tensor, axis: int) -> Tensor:
     """A new axis of length 1 at position `axis` of the result."""
-    (axis,) = as_axes(axis, len(a.shape) + 1)
+    (axis,) = as_axes(axis, len(a.shape) + 1, "expand_dims")
     return reshape(a, (*a.shape[:axis], 1, *a.shape[axis:]))
 
 
 def squeeze(a: Tensor, axes: Any = None) -> Tensor:
     """Axes of length 1 dropped: all of them, or those named. ValueError where a named one is longer."""
-    named = as_axes(axes, len(a.shape))
+    named = as_axes(axes, len(a.shape), "squeeze")
     if axes is None:
         named = tuple(i for i in named if a.shape[i] == 1)
     for axis in named:
@@ -52,6 +53,8 @@ class Concatenate(TensorOp):
         self.axis = axis
 
     def compute(self, arrays):
+        if self.axis is None:
+            raise TypeError("axis must be a whole number, got None; use reshape to flatten first")
         return array_api.concatenate(arrays, axis=self.axis)
 
     def gradient(self, out_grad, node):
@@ -61,7 +64,7 @@ class Concatenate(TensorOp):
             stop = start + array.shape[axis]
             parts.append(getitem(out_grad, (slice(None),) * axis + (slice(start, stop),)))
             start = stop
-        return make_tuple(*parts)
+        return cast_parts(make_tuple(*parts), node.inputs[0])
 
 
 def concatenate(args: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -73,7 +76,11 @@ class Pad(TensorOp):
     """A constant border: pad_width is one (before, after) for each axis."""
 
     def __init__(self, pad_width: Sequence[tuple[int, int]], value: float = 0):
-        self.pad_width, self.value = tuple((int(before), int(after)) for before, after in pad_width), value
+        try:
+            self.pad_width = tuple((index(before), index(after)) for before, after in pad_width)
+        except (TypeError, ValueError):
+            raise TypeError(f"Pad: pad_width must be a (before, after) pair for each axis, got {pad_width!r}") from None
+        self.value = value
 
     def compute(self, a):
         if len(self.pad_width) != a.ndim:
@@ -91,6 +98,10 @@ def pad(a: Tensor, pad_width: Sequence[tuple[int, int]], value: float = 0) -> Te
     return Pad(pad_width, value)(a)
 
 
+def as_list(x: Any) -> list:
+    return list(x) if isinstance(x, (tuple, list)) else [x]
+
+
 class Roll(TensorOp):
     """Elements moved `shift` places along `axes`, round the end (axes None: of the flattened array)."""
 
@@ -98,11 +109,13 @@ class Roll(TensorOp):
         self.shift, self.axes = shift, axes
 
     def compute(self, a):
+        if not all(hasattr(s, "__index__") for s in as_list(self.shift)):
+            raise TypeError(f"shift must be whole numbers, got {self.shift!r}")
         return array_api.roll(a, self.shift, axis=self.axes)
 
     def gradient(self, out_grad, node):
-        back = tuple(-s for s in self.shift) if isinstance(self.shift, (tuple, list)) else -self.shift
-        return roll(out_grad, back, self.axes)
+        back = [-s for s in as_list(self.shift)]
+        return roll(out_grad, back if isinstance(self.shift, (tuple, list)) else back[0], self.axes)
 
 
 def roll(a: Tensor, shift: Any, axes: Any = None) -> Tensor:
@@ -112,7 +125,8 @@ def roll(a: Tensor, shift: Any, axes: Any = None) -> Tensor:
 
 def repeat(a: Tensor, repeats: int, axis: int) -> Tensor:
     """Each slice along `axis` `repeats` times in a row: 1 2 -> 1 1 2 2."""
-    (axis,) = as_axes(axis, len(a.shape))
+    (axis,) = as_axes(axis, len(a.shape), "repeat")
+    repeats = as_count(repeats, "repeat", "repeats")
     lead, tail = a.shape[: axis + 1], a.shape[axis + 1 :]
     copies = broadcast_to(reshape(a, (*lead, 1, *tail)), (*lead, repeats, *tail))
     return reshape(copies, (*lead[:-1], lead[-1] * repeats, *tail))
@@ -120,7 +134,8 @@ def repeat(a: Tensor, repeats: int, axis: int) -> Tensor:
 
 def tile(a: Tensor, reps: Any) -> Tensor:
     """The whole tensor repeated reps[i] times along axis i: 1 2 -> 1 2 1 2. NumPy's rules for missing axes."""
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    reps = tuple(reps) if isinstance(reps, (tuple, list)) else (reps,)
+    reps = tuple(as_count(times, "tile", "reps") for times in reps)
     ndim = max(len(reps), len(a.shape))
     reps = (1,) * (ndim - len(reps)) + reps
     shape = (1,) * (ndim - len(a.shape)) + a.shape

@@ -49,6 +49,8 @@ class TupleGetItem(TensorOp):
 
 def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
     """value[index]; of a tuple just built by `make_tuple`, the very tensor that went in."""
+    if not hasattr(index, "__index__"):
+        raise TypeError(f"TensorTuple: wanted one whole number as index, got {index!r}")
     if isinstance(value.op, MakeTensorTuple):
         return value.inputs[index]  # type: ignore[return-value]
     return TupleGetItem(index)(value)

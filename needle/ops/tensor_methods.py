@@ -9,6 +9,7 @@ from typing import Any
 
 from ..autograd import LazyGradient, Tensor, TensorTuple, Value, mark_written
 from ..backend_selection import array_api
+from ..failures import same_type
 from ..modes import is_grad_enabled
 from . import (
     ops_comparison,
@@ -29,6 +30,7 @@ from .ops_mathematic import (
     MulScalar,
     Negate,
     PowerScalar,
+    as_number,
     matmul,
     permute,
     reshape,
@@ -47,9 +49,9 @@ def _operand(name: str, x: Any, like: Tensor) -> Tensor:
     """The other side of an operator as a tensor, or TypeError."""
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, Value) or not hasattr(x, "__array__"):
-        raise TypeError(f"{name}: wanted a Tensor, an array or a number beside a Tensor, got {type(x).__name__}")
-    return as_tensor(x, like)
+    if isinstance(x, (Value, int, float)):
+        raise TypeError(f"{name}: wanted a Tensor or an array beside a Tensor, got {type(x).__name__}")
+    return as_tensor(x, like, name)
 
 
 # --- arithmetic ------------------------------------------------------------------------------------------------
@@ -68,7 +70,9 @@ def _radd(a: Tensor, b: Any) -> Tensor:
 def _sub(a: Tensor, b: Any) -> Tensor:
     if isinstance(b, Tensor):
         return EWiseAdd()(a, Negate()(b))
-    return AddScalar(-b)(a) if is_number(b) else EWiseAdd()(a, Negate()(_operand("-", b, a)))
+    if is_number(b) and a.dtype.kind != "u":
+        return AddScalar(-as_number(b, "-"))(a)
+    return EWiseAdd()(a, Negate()(as_tensor(b, a, "-")))  # an unsigned number wraps round, as NumPy's does
 
 
 def _rsub(a: Tensor, b: Any) -> Tensor:
@@ -92,7 +96,7 @@ def _truediv(a: Tensor, b: Any) -> Tensor:
 
 
 def _rtruediv(a: Tensor, b: Any) -> Tensor:
-    return EWiseDiv()(as_tensor(b, a) if is_number(b) else _operand("/", b, a), a)
+    return EWiseDiv()(as_tensor(b, a, "/") if is_number(b) else _operand("/", b, a), a)
 
 
 def _pow(a: Tensor, b: Any) -> Tensor:
@@ -102,7 +106,7 @@ def _pow(a: Tensor, b: Any) -> Tensor:
 
 
 def _rpow(a: Tensor, b: Any) -> Tensor:
-    return EWisePow()(as_tensor(b, a) if is_number(b) else _operand("**", b, a), a)
+    return EWisePow()(as_tensor(b, a, "**") if is_number(b) else _operand("**", b, a), a)
 
 
 def _matmul(a: Tensor, b: Any) -> Tensor:
@@ -118,7 +122,7 @@ def _in_place(operator: Any) -> Any:
 
     def change(a: Tensor, b: Any) -> Tensor:
         result = operator(a, b)
-        if is_grad_enabled() or not a.requires_grad or not a.is_leaf():
+        if is_grad_enabled() or not a.requires_grad or isinstance(a, LazyGradient) or not a.is_leaf():
             return result
         if result.shape != a.shape or result.dtype != a.dtype:
             raise ValueError(
@@ -137,15 +141,19 @@ def _in_place(operator: Any) -> Any:
 
 def _setitem(a: Tensor, index: Any, value: Any) -> None:
     """Write into the storage, where no gradient can be wrong by it."""
-    if is_grad_enabled() and (a.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
-        which = "this tensor requires a gradient" if a.requires_grad else "the value requires a gradient"
+    mine = a.requires_grad and not isinstance(a, LazyGradient)
+    if is_grad_enabled() and (mine or (isinstance(value, Tensor) and value.requires_grad)):
+        which = "this tensor requires a gradient" if mine else "the value requires a gradient"
         raise RuntimeError(
             f"item assignment: {which}, which the assignment would lose; use ndl.where, ndl.stack or ndl.concatenate, "
             "or assign within no_grad()"
         )
-    if isinstance(a, LazyGradient):
+    if isinstance(a, LazyGradient) or not hasattr(a.cached_data, "__setitem__"):  # shared, or a NumPy scalar
         a.cached_data = a.device.array(a.cached_data)
-    a.cached_data[ops_indexing.as_index(index)] = value.cached_data if isinstance(value, Tensor) else value
+    try:
+        a.cached_data[ops_indexing.as_index(index)] = value.cached_data if isinstance(value, Tensor) else value
+    except (IndexError, TypeError, ValueError) as error:
+        raise same_type(error, f"item assignment to a Tensor of shape {a.shape}: {error}") from error
     mark_written(a, in_place=True)
 
 
@@ -186,8 +194,19 @@ def _numpy(a: Tensor) -> Any:
 
 
 def _array(a: Tensor, dtype: Any = None, copy: Any = None) -> Any:
+    if copy is False:
+        raise ValueError("a Tensor is always copied into an array; realize_cached_data() gives the live storage")
     values = _numpy(a)
     return values if dtype is None else values.astype(dtype, copy=False)
+
+
+def _contains(a: Tensor, x: Any) -> bool:
+    """Whether an element equals x. (Without this, Python would ask which element *is* x.)"""
+    return bool(ops_comparison.eq(a, x).cached_data.any())
+
+
+def _format(a: Tensor, spec: str) -> str:
+    return format(_item(a), spec) if spec else str(a)
 
 
 UFUNCS: dict[str, Any] = {
@@ -209,12 +228,13 @@ def _array_ufunc(a: Tensor, ufunc: Any, method: str, *inputs: Any, **options: An
     op = UFUNCS.get(ufunc.__name__)
     if op is None or method != "__call__" or options:
         call = ufunc.__name__ + ("" if method == "__call__" else "." + method)
+        with_options = f" with {', '.join(sorted(options))}=" if options else ""
         raise TypeError(
-            f"numpy.{call} with {sorted(options) or 'these arguments'} cannot record a Tensor's gradient; "
-            "use the op of needle, or tensor.numpy() where no gradient is wanted"
+            f"numpy.{call}{with_options} cannot record a Tensor's gradient; use the op of needle, or "
+            "tensor.numpy() where no gradient is wanted"
         )
     like = next(x for x in inputs if isinstance(x, Tensor))
-    return op(*[x if isinstance(x, Tensor) else as_tensor(x, like) for x in inputs])
+    return op(*[x if isinstance(x, Tensor) else as_tensor(x, like, f"numpy.{ufunc.__name__}") for x in inputs])
 
 
 def _array_function(a: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -234,6 +254,8 @@ def _dlpack_device(a: Tensor) -> Any:
 
 def from_dlpack(source: Any, requires_grad: bool = False) -> Tensor:
     """A Tensor over the memory of another library's tensor, without a copy (CPU)."""
+    if not hasattr(source, "__dlpack__"):
+        raise TypeError(f"from_dlpack: wanted an object that speaks DLPack, got {type(source).__name__}")
     return Tensor.make_const(Tensor.make_const(array_api.empty(0)).device.from_dlpack(source), requires_grad)
 
 
@@ -322,7 +344,7 @@ METHODS: dict[str, Any] = {
     "__and__": ops_comparison.logical_and, "__or__": ops_comparison.logical_or,
     "__getitem__": ops_indexing.getitem, "__setitem__": _setitem, "__len__": _len, "__iter__": _iter,
     "__bool__": _bool, "__float__": lambda a: float(_item(a)), "__int__": lambda a: int(_item(a)),
-    "__index__": _index, "__repr__": _repr, "__str__": _str, "__array__": _array,
+    "__index__": _index, "__contains__": _contains, "__repr__": _repr, "__str__": _str, "__format__": _format, "__array__": _array,
     "__array_ufunc__": _array_ufunc, "__array_function__": _array_function, "__dlpack__": _dlpack,
     "__dlpack_device__": _dlpack_device, "__reduce_ex__": _reduce_ex,
     "item": _item, "tolist": lambda a: a.cached_data.tolist(), "numpy": _numpy, "astype": ops_mathematic.astype,
