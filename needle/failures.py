@@ -120,7 +120,7 @@ def wrong_gradient(op: Any, inputs: Sequence[Any], grads: Sequence[Any], index: 
     return ValueError(
         f"{name}.gradient returned {describe([grad])} for argument {index}, which is {describe([x])}; "
         "a gradient has exactly its input's shape and dtype (after broadcasting: sum over the axes that were "
-        "expanded, see reduce_to in ops/ops_mathematic.py)"
+        "expanded, see reduce_to in ops/ops_support.py)"
     )
 
 

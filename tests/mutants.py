@@ -15,7 +15,8 @@ import numpy as np
 
 import needle as ndl
 from needle import ops
-from needle.ops.ops_mathematic import LogOrZero, PowerBaseSlope, expand, reduce_to
+from needle.ops.ops_mathematic import LogOrZero, PowerBaseSlope
+from needle.ops.ops_support import expand, reduce_to
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ FLOORS = [
     ],
     ["needle/init/"],
     [
+        "needle/ops/ops_support.py",
         "needle/ops/ops_tuple.py",
         "needle/ops/ops_comparison.py",
         "needle/ops/ops_mathematic.py",

@@ -39,9 +39,7 @@ def randn(
     return _leaf(device.randn(*_sizes(shape)) * std + mean, device, dtype, requires_grad)
 
 
-def constant(
-    *shape: int, c: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
-) -> Tensor:
+def constant(*shape: int, c: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with c."""
     device = device or default_device()
     dtype = dtype or get_default_dtype() or "float32"
@@ -58,9 +56,7 @@ def zeros(*shape: int, device: Any = None, dtype: Any = None, requires_grad: boo
     return constant(*shape, c=0.0, device=device, dtype=dtype, requires_grad=requires_grad)
 
 
-def randb(
-    *shape: int, p: float = 0.5, device: Any = None, dtype: Any = "bool", requires_grad: bool = False
-) -> Tensor:
+def randb(*shape: int, p: float = 0.5, device: Any = None, dtype: Any = "bool", requires_grad: bool = False) -> Tensor:
     """True (1) with probability p: where a uniform draw is at most p."""
     device = device or default_device()
     return _leaf(device.rand(*_sizes(shape)) <= p, device, dtype, requires_grad)

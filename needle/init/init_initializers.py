@@ -20,9 +20,7 @@ def xavier_normal(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -
     return randn(fan_in, fan_out, std=gain * math.sqrt(2 / (fan_in + fan_out)), **kwargs)
 
 
-def kaiming_uniform(
-    fan_in: int, fan_out: int, shape: Any = None, nonlinearity: str = "relu", **kwargs: Any
-) -> Tensor:
+def kaiming_uniform(fan_in: int, fan_out: int, shape: Any = None, nonlinearity: str = "relu", **kwargs: Any) -> Tensor:
     """U(−b, b), b = √2·√(3/fan_in); shape (fan_in, fan_out) unless given."""
     _only_relu("kaiming_uniform", nonlinearity)
     bound = math.sqrt(2) * math.sqrt(3 / fan_in)

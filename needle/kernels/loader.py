@@ -13,10 +13,7 @@ from ..optional import have, optional
 def fits(array: Any) -> bool:
     """Whether kernels take `array`: NumPy's own, float32 or float64 of this machine's byte order, row-major."""
     return (
-        type(array) is numpy.ndarray
-        and array.dtype.char in "fd"
-        and array.flags.c_contiguous
-        and array.dtype.isnative
+        type(array) is numpy.ndarray and array.dtype.char in "fd" and array.flags.c_contiguous and array.dtype.isnative
     )
 
 

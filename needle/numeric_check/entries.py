@@ -80,9 +80,7 @@ def _central(probe: Probe, k: int, j: int, step: float) -> np.ndarray:
     return (probe.run_at(k, up) - probe.run_at(k, down)) / (up.flat[j] - down.flat[j])
 
 
-def _judged(
-    probe: Probe, k: int, i: int, j: int, analytic: float, start: np.ndarray, tolerance: Tolerance
-) -> Entry:
+def _judged(probe: Probe, k: int, i: int, j: int, analytic: float, start: np.ndarray, tolerance: Tolerance) -> Entry:
     direction, weights = np.zeros(probe.arrays[k].shape), np.zeros(start.size)
     direction.flat[j], weights[i] = sizes(probe.arrays[k]).flat[j], 1.0
     line = Line(probe, k, direction, weights, start)

@@ -8,7 +8,8 @@ from typing import Any
 from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from .ops_comparison import as_pair, as_tensor, eq, ge, gt, le, logical_and
-from .ops_mathematic import as_floats, as_number, exp, reduce_to, tanh
+from .ops_mathematic import exp, tanh
+from .ops_support import as_floats, as_number, reduce_to
 
 __all__ = [
     "Abs",

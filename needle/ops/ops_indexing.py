@@ -7,7 +7,7 @@ from typing import Any
 from ..autograd import Tensor, TensorOp, Value
 from ..backend_selection import array_api, default_device
 from ..failures import mismatch
-from .ops_mathematic import as_axes, as_count
+from .ops_support import as_axes, as_count
 
 __all__ = [
     "ArgSort",

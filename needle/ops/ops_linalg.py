@@ -8,7 +8,8 @@ from typing import Any
 from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from ..failures import mismatch, not_tensors
-from .ops_mathematic import as_axes, matmul, permute, reduce_to, reshape
+from .ops_mathematic import matmul, permute, reshape
+from .ops_support import as_axes, reduce_to
 
 __all__ = ["Einsum", "einsum", "outer", "tensordot"]
 

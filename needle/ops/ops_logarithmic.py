@@ -11,7 +11,8 @@ from ..backend_selection import array_api
 from ..modes import is_grad_enabled
 from .ops_comparison import as_tensor
 from .ops_indexing import checked_labels, one_hot
-from .ops_mathematic import as_axes, as_floats, exp, expand, kept_shape, reshape, summation
+from .ops_mathematic import exp, reshape, summation
+from .ops_support import as_axes, as_floats, expand, kept_shape
 
 __all__ = [
     "LogSoftmax",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 from .. import kernels
-from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp, Value
+from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
 from ..backend_selection import array_api
 from ..failures import mismatch, not_tensors
 from ..modes import is_dtype
 from .ops_comparison import eq, ne
-from .ops_tuple import make_tuple, tuple_get_item
+from .ops_support import as_axes, as_floats, as_number, expand, reduce_to
+from .ops_tuple import cast_parts, make_tuple
 
 __all__ = [
     "AddScalar",
@@ -66,83 +66,6 @@ __all__ = [
 ]
 
 SKINNY = 32  # below so many columns, aᵀg is faster as (gᵀa)ᵀ: 12 against 16 µs for 784×100 @ 100×10, OpenBLAS 0.3
-
-
-# --- helpers ---------------------------------------------------------------------------------------------------
-
-
-def reduce_to(grad: Tensor, like: Value) -> Tensor:
-    """`grad` summed over the axes along which `like` was broadcast, and cast back to its dtype if a float."""
-    have, want = grad.cached_data, like.cached_data
-    if have.shape != want.shape:
-        grad = reshape(summation(grad, expanded_axes(have.shape, want.shape)), want.shape)
-    if have.dtype != want.dtype and want.dtype.kind == "f":
-        grad = astype(grad, want.dtype)
-    return grad
-
-
-def expanded_axes(shape: Sequence[int], original: Sequence[int]) -> tuple[int, ...]:
-    """The axes of `shape` that broadcasting added to or stretched from `original`."""
-    added = len(shape) - len(original)
-    return tuple(i for i, n in enumerate(shape) if i < added or (original[i - added] == 1 and n != 1))
-
-
-def as_axes(axes: Any, ndim: int, who: str = "") -> tuple[int, ...]:
-    """`axes` (None, an int, or several) as non-negative numbers, or an error in the name of `who`."""
-    if axes is None:
-        return tuple(range(ndim))
-    name = f"{who}: " if who else ""
-    try:
-        numbers = (index(axes),) if hasattr(axes, "__index__") else tuple(map(index, axes))
-    except TypeError:
-        raise TypeError(f"{name}wanted an axis as a whole number, several of them, or None; got {axes!r}") from None
-    for axis in numbers:
-        if not -ndim <= axis < ndim:
-            raise IndexError(f"{name}axis {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
-    positive = tuple(axis % ndim for axis in numbers)
-    if len(set(positive)) != len(positive):
-        raise ValueError(f"{name}axes {axes} name one axis twice")
-    return positive
-
-
-def as_count(number: Any, who: str, what: str) -> int:
-    """A whole number, not negative, or an error in the name of `who`."""
-    if not hasattr(number, "__index__"):
-        raise TypeError(f"{who}: {what} must be a whole number, got {number!r}")
-    if index(number) < 0:
-        raise ValueError(f"{who}: {what} must not be negative, got {number}")
-    return index(number)
-
-
-def kept_shape(shape: Sequence[int], axes: Any) -> tuple[int, ...]:
-    """`shape` with 1 in place of the reduced axes."""
-    gone = as_axes(axes, len(shape))
-    return tuple(1 if i in gone else n for i, n in enumerate(shape))
-
-
-def expand(grad: Tensor, shape: Sequence[int], axes: Any) -> Tensor:
-    """Undo a reduction's change of shape: repeat `grad` along the reduced axes."""
-    return broadcast_to(reshape(grad, kept_shape(shape, axes)), shape)
-
-
-def as_number(scalar: Any, op: str) -> Any:
-    """A scalar operand as a Python number, which adapts to the tensor's dtype; also a one-element array."""
-    if type(scalar) in (int, float, bool):
-        return scalar
-    if isinstance(scalar, Value) or getattr(scalar, "size", 1) != 1:
-        raise TypeError(
-            f"{op}: scalar must be one number, got {type(scalar).__name__} of shape "
-            f"{getattr(scalar, 'shape', '?')}; use the elementwise op for tensors"
-        )
-    number = scalar.item() if hasattr(scalar, "item") else scalar
-    if not isinstance(number, (int, float)):
-        raise TypeError(f"{op}: scalar must be one real number, got {type(scalar).__name__}")
-    return number
-
-
-def as_floats(a: Any) -> Any:
-    """The array as floats: small and unsigned integers would wrap round when subtracted or squared."""
-    return a if a.dtype.kind == "f" else a + 0.0
 
 
 # --- arithmetic ------------------------------------------------------------------------------------------------
@@ -537,15 +460,6 @@ def flip(a: Tensor, axes: Any = None) -> Tensor:
     return Flip(axes)(a)
 
 
-def cast_parts(grads: TensorTuple, like: TensorTuple) -> TensorTuple:
-    """`grads` with each part in the dtype of that part of `like`, where they were promoted to be joined."""
-    dtypes = [part.dtype for part in like.cached_data]
-    if all(part.dtype == dtype for part, dtype in zip(grads.cached_data, dtypes, strict=True)):
-        return grads
-    parts = [tuple_get_item(grads, i) for i in range(len(dtypes))]
-    return make_tuple(*[astype(g, dtype) if dtype.kind == "f" else g for g, dtype in zip(parts, dtypes, strict=True)])
-
-
 class Stack(TensorOp):
     """Equal shapes joined along a new axis. Input is a TensorTuple."""
 
@@ -675,6 +589,5 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     row = reshape(a, (1, -1)) if len(a.shape) == 1 else a
     column = reshape(b, (-1, 1)) if len(b.shape) == 1 else b
     product = PLAIN(row, column)
-    shape = product.shape[: -2] + (() if len(a.shape) == 1 else product.shape[-2:-1])
+    shape = product.shape[:-2] + (() if len(a.shape) == 1 else product.shape[-2:-1])
     return reshape(product, shape + (() if len(b.shape) == 1 else product.shape[-1:]))
-

@@ -9,7 +9,8 @@ from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from .ops_comparison import eq
 from .ops_elementwise import abs
-from .ops_mathematic import as_axes, as_floats, astype, expand, flip, kept_shape, permute, reshape, summation
+from .ops_mathematic import astype, flip, permute, reshape, summation
+from .ops_support import as_axes, as_floats, expand, kept_shape
 
 __all__ = [
     "ArgMax",

@@ -10,8 +10,9 @@ from ..autograd import Tensor, TensorOp, TensorTuple
 from ..backend_selection import array_api
 from .ops_elementwise import where
 from .ops_indexing import getitem
-from .ops_mathematic import as_axes, as_count, broadcast_to, cast_parts, reshape
-from .ops_tuple import make_tuple
+from .ops_mathematic import broadcast_to, reshape
+from .ops_support import as_axes, as_count
+from .ops_tuple import cast_parts, make_tuple
 
 __all__ = [
     "Concatenate",
@@ -143,7 +144,6 @@ def tile(a: Tensor, reps: Any) -> Tensor:
     between = reshape(a, tuple(n for _, size in pairs for n in (1, size)))
     copies = broadcast_to(between, tuple(n for pair in pairs for n in pair))
     return reshape(copies, tuple(times * size for times, size in pairs))
-
 
 
 def _triangle(a: Tensor, k: int, lower: bool) -> Tensor:

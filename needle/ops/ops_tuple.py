@@ -56,6 +56,15 @@ def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
     return TupleGetItem(index)(value)
 
 
+def cast_parts(grads: TensorTuple, like: TensorTuple) -> TensorTuple:
+    """`grads` with each part in the dtype of that part of `like`, where they were promoted to be joined."""
+    dtypes = [part.dtype for part in like.cached_data]
+    if all(part.dtype == dtype for part, dtype in zip(grads.cached_data, dtypes, strict=True)):
+        return grads
+    parts = [tuple_get_item(grads, i) for i in range(len(dtypes))]
+    return make_tuple(*[g.astype(dtype) if dtype.kind == "f" else g for g, dtype in zip(parts, dtypes, strict=True)])
+
+
 class FusedAddScalars(TensorTupleOp):
     """x -> (x + c0, x + c1). An Op: two results of one pass."""
 

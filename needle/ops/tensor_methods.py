@@ -30,11 +30,11 @@ from .ops_mathematic import (
     MulScalar,
     Negate,
     PowerScalar,
-    as_number,
     matmul,
     permute,
     reshape,
 )
+from .ops_support import as_number
 from .ops_tuple import make_tuple, tuple_get_item
 
 NUMBERS = (int, float)
