@@ -23,6 +23,7 @@ from .debug import (
 from .functional import checkpoint, custom_gradient, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .init import constant, ones, ones_like, rand, randn, zeros, zeros_like
 from .modes import enable_grad, get_default_dtype, is_grad_enabled, no_grad, set_default_dtype
+from .numeric_check import GradcheckResult, gradcheck
 from .ops import from_dlpack
 from .optim import SGD
 

@@ -492,7 +492,8 @@ def lse_rule(of: Callable) -> Callable:
 mutant("slope forgotten", ops.LogSumExp, lse_rule(lambda x, y: 1), lse, Z, guess=PASSED)
 mutant("not normalised", ops.LogSumExp, lse_rule(lambda x, y: ndl.exp(x)), lse, Z)
 mutant("logarithm of softmax", ops.LogSumExp, lse_rule(lambda x, y: x - y), lse, Z)
-mutant("output detached", ops.LogSumExp, lse_rule(lambda x, y: ndl.exp(x - y.detach())), lse, Z, guess=DETACHED, order=2)
+mutant("output detached", ops.LogSumExp, lse_rule(lambda x, y: ndl.exp(x - y.detach())), lse, Z,
+       guess=DETACHED, order=2)  # fmt: skip
 mutant("sign", ops.LogSumExp, lse_rule(lambda x, y: -ndl.exp(x - y)), lse, Z, guess=SIGN)
 
 
@@ -522,8 +523,8 @@ def entropy_rule(of: Callable) -> Callable:
     def rule(self, g, node):
         z, labels = node.inputs
         share = 1 / labels.size if self.reduction == "mean" else 1
-        grad = of(g.reshape(*g.shape, 1) if g.shape else g, ndl.softmax(z), ndl.one_hot(labels, z.shape[-1], z.dtype), share)
-        return grad, None
+        column = g.reshape(*g.shape, 1) if g.shape else g
+        return of(column, ndl.softmax(z), ndl.one_hot(labels, z.shape[-1], z.dtype), share), None
 
     return rule
 

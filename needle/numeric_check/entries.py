@@ -10,7 +10,7 @@ import numpy as np
 from .probes import Probe
 from .slopes import SHARP, STEPS, TRUST, Finding, Line, Tolerance, judge, sizes
 
-__all__ = ["Entry", "worst_entry"]
+__all__ = ["Entry", "reverse_rows", "worst_entry"]
 
 CLOSER_LOOKS = 200  # entries that did not agree at once and are judged alone, the most wrong first
 
@@ -55,29 +55,36 @@ def _suspects(
     """(output, input) of the entries that the first step size does not settle, the most wrong first."""
     found = []
     for j in range(probe.arrays[k].size):
-        value, error = _column(probe, k, j)
+        value, error = _column(probe, k, j, start, STEPS[0])
         known = np.maximum(np.maximum(np.abs(value), np.abs(jacobian[:, j])), 1e-5 * np.abs(start))
+        allowed = tolerance.atol + tolerance.rtol * known
+        if (TRUST * error > allowed).any():
+            closer, its_error = _column(probe, k, j, start, STEPS[1])
+            sharper = its_error < error
+            value, error = np.where(sharper, closer, value), np.where(sharper, its_error, error)
         gap = np.abs(jacobian[:, j] - value)
-        agrees = gap <= tolerance.atol + tolerance.rtol * known + TRUST * error
-        settled = agrees & (TRUST * error <= SHARP * known)
+        settled = (gap <= allowed + TRUST * error) & (TRUST * error <= SHARP * known)
         found += [(float(gap[i] / (known[i] or 1.0)), i, j) for i in np.flatnonzero(~settled)]
     found.sort(key=lambda suspect: -np.nan_to_num(suspect[0], nan=np.inf))
     return [(int(i), j) for _, i, j in found[:CLOSER_LOOKS]]
 
 
-def _column(probe: Probe, k: int, j: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numeric derivatives of all outputs by one input element, and their errors."""
-    x, step = probe.arrays[k], STEPS[0] * float(sizes(probe.arrays[k]).flat[j])
-    coarse, fine = _central(probe, k, j, step), _central(probe, k, j, step / 2)
-    rounding = probe.eps * np.abs(probe.run_at(k, x)) / step
+def _column(probe: Probe, k: int, j: int, start: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numeric derivatives of all outputs by one input element, and their errors; the step is a share of its size."""
+    size = float(sizes(probe.arrays[k]).flat[j])
+    coarse, fine = (_central(probe, k, j, step, start) for step in (share * size, share * size / 2))
+    rounding = probe.eps * (np.abs(start) / size + np.abs(fine)) / share
     return (4 * fine - coarse) / 3, np.abs(fine - coarse) + 4 * rounding
 
 
-def _central(probe: Probe, k: int, j: int, step: float) -> np.ndarray:
+def _central(probe: Probe, k: int, j: int, step: float, start: np.ndarray) -> np.ndarray:
     up, down = probe.arrays[k].copy(), probe.arrays[k].copy()
     up.flat[j] += step
     down.flat[j] -= step
-    return (probe.run_at(k, up) - probe.run_at(k, down)) / (up.flat[j] - down.flat[j])
+    above, below = probe.run_at(k, up), probe.run_at(k, down)
+    if above.shape != start.shape or below.shape != start.shape:  # the output's shape depends on the input
+        return np.full(start.shape, np.nan)
+    return (above - below) / (up.flat[j] - down.flat[j])
 
 
 def _judged(probe: Probe, k: int, i: int, j: int, analytic: float, start: np.ndarray, tolerance: Tolerance) -> Entry:

@@ -12,6 +12,7 @@ from ..functional import flatten
 from ..graph import Value, find_topo_sort, reverse_pass
 from ..modes import enable_grad, is_grad_enabled, no_grad
 from ..ops import astype, tuple_get_item
+from .slopes import sizes
 
 __all__ = [
     "NotATensor",
@@ -167,21 +168,22 @@ def push(probe: Probe, tangents: Sequence[np.ndarray]) -> list[np.ndarray]:
 def random_weights(values: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """A random weight for each output, smaller for larger ones so that none drowns the others; 0 unless a float.
 
-    Multiples of a power of two, which every float type holds exactly.
+    Multiples of a power of two, which the output's float type holds exactly. Below 1e-12 of the largest is noise.
     """
-    return [_weights(np.asarray(v), rng) for v in values]
+    wide = [np.asarray(v, dtype=np.float64) if is_float(v) else np.zeros(v.shape) for v in values]
+    least = 1e-12 * max((float(sizes(v).max(initial=0.0)) for v in wide), default=0.0)
+    return [_weights(w, v.dtype, least, rng) if is_float(v) else w for v, w in zip(values, wide, strict=True)]
 
 
-def _weights(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if not is_float(values):
-        return np.zeros(values.shape)
-    size = np.exp2(np.round(np.log2(np.clip(np.abs(values.astype(np.float64)), 1.0, 1e300))))
-    return some_signs(values.shape, rng) / size
+def _weights(values: np.ndarray, dtype: Any, least: float, rng: np.random.Generator) -> np.ndarray:
+    size = np.exp2(np.round(np.log2(np.clip(sizes(values), max(least, 1e-300), 1e300))))
+    return some_signs(values.shape, rng, bits=10 if dtype.itemsize < 4 else 20) / size
 
 
-def some_signs(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Random numbers of size 1/2 to 3/2 and either sign: no element is left out."""
-    return rng.choice([-1.0, 1.0], shape) * rng.integers(32, 97, shape) / 64
+def some_signs(shape: tuple[int, ...], rng: np.random.Generator, bits: int = 20) -> np.ndarray:
+    """Random numbers of size 1/2 to 3/2 and either sign: no element is left out, and no two are likely to cancel."""
+    half = 2**bits // 2
+    return rng.choice([-1.0, 1.0], shape) * rng.integers(half, 3 * half + 1, shape) / 2**bits
 
 
 def users_of(inputs: Sequence[Value], outputs: Sequence[Any]) -> list[Any]:

@@ -47,7 +47,7 @@ class GradcheckResult:
         says = "reverse mode says" if self.op is None else "the rule says"
         if self.numeric is None:
             return f"{place}{says} {self.analytic:.10g}, and no numeric derivative settles"
-        doubt = "" if self.error is None else f" (± {self.error:.0e})"
+        doubt = "" if not self.error else f" (± {self.error:.0e})"
         return f"{place}{says} {self.analytic:.10g}, the numeric derivative is {self.numeric:.10g}{doubt}"
 
     def assert_ok(self) -> None:
