@@ -130,7 +130,8 @@ class Tensor(Value, TensorMethods):
         return same and its.shape == mine.shape
 
     def filled(self, number: float) -> Tensor:
-        return Tensor.make_const(self.device.full(self.shape, number, dtype=self.dtype))
+        array = self.cached_data
+        return Tensor.make_const(device_of(array).full(array.shape, number, dtype=array.dtype))
 
     def backward(
         self,

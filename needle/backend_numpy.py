@@ -72,11 +72,9 @@ class CPUDevice(Device):
         Whether it was done."""
         if target.base is not None or target.dtype != source.dtype or target.shape != source.shape:
             return False
-        if not (target.flags.c_contiguous and source.flags.c_contiguous):
-            target, source = target.T, source.T
-        if not (target.flags.c_contiguous and source.flags.c_contiguous and target.flags.writeable):
+        if target.strides != source.strides or not (target.flags.forc and target.flags.writeable):
             return False
-        _add_scaled(target.reshape(-1), source.reshape(-1), target.dtype.type(factor))
+        _add_scaled(target.ravel("K"), source.ravel("K"), target.dtype.type(factor))  # views, in memory's order
         return True
 
     def zeros(self, *shape: int, dtype: Any = "float32") -> numpy.ndarray:

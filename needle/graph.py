@@ -30,7 +30,11 @@ class Op:
 
     def __call__(self, *inputs: Any) -> Any:
         try:
-            data = self.compute(*[x.cached_data for x in inputs])
+            if len(inputs) == 2:  # spelt out, since unpacking a list costs as much as adding two small arrays
+                a, b = inputs
+                data = self.compute(a.cached_data, b.cached_data)
+            else:
+                data = self.compute(*[x.cached_data for x in inputs])
         except Exception as error:
             raise op_failure(self, inputs, error) from error
         value = _new(self.makes)
@@ -149,13 +153,14 @@ def find_topo_sort(node_list: Sequence[Value], stop: Any = ()) -> list[Value]:
         node = stack[-1]
         if node not in finished:
             finished[node] = False
-            if node not in stop:
-                stack.extend(reversed(node.inputs))
-        else:
-            stack.pop()
-            if not finished[node]:
-                finished[node] = True
-                order.append(node)
+            inputs = () if node in stop else node.inputs
+            if inputs:
+                stack += inputs[::-1]
+                continue
+        stack.pop()
+        if not finished[node]:
+            finished[node] = True
+            order.append(node)
     return order
 
 
@@ -173,13 +178,12 @@ def reverse_pass(outputs: Sequence[Value], seeds: Sequence[Value], stop: Any = (
         yield node, grad
         op = node.op
         if op is not None and node not in stop:
-            for x, part in zip(node.inputs, _apply_rule(node, op, grad), strict=True):
-                if part is not None and x.requires_grad:
-                    pending[x] = pending[x] + part if x in pending else part
+            _apply_rule(node, op, grad, pending)
 
 
-def _apply_rule(node: Value, op: Op, out_grad: Any) -> tuple:
-    """What the op's rule gives for each input, checked: one each, of exactly the input's shape and float dtype."""
+def _apply_rule(node: Value, op: Op, out_grad: Any, pending: dict[Value, Any]) -> None:
+    """Add what the op's rule gives for each input to `pending`, checked: one each, of exactly the input's shape and
+    float dtype."""
     inputs = node.inputs
     for x in (node, *inputs):  # a rule may use the result as well as the arguments
         if x.written > node.stamp or (storage_writes and was_written(x, node.stamp)):
@@ -188,9 +192,12 @@ def _apply_rule(node: Value, op: Op, out_grad: Any) -> tuple:
     if len(grads) != len(inputs):
         raise wrong_gradient(op, inputs, grads, None)
     for i, grad in enumerate(grads):
-        if grad is not None and not (isinstance(grad, Value) and inputs[i].fits(grad)):
-            raise wrong_gradient(op, inputs, grads, i)
-    return grads
+        if grad is not None:
+            x = inputs[i]
+            if not x.fits(grad):
+                raise wrong_gradient(op, inputs, grads, i)
+            if x.requires_grad:
+                pending[x] = pending[x] + grad if x in pending else grad
 
 
 def _call_hooks(node: Value, grad: Any) -> Any:
