@@ -1,0 +1,23 @@
+"""The numbers that every framework starts from: the same batches, the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BATCHES, BATCH, PIXELS, CLASSES = 10, 100, 784, 10
+LR = 0.1
+
+
+def batches() -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (BATCHES, BATCH, PIXELS), float32 in [0, 1), and labels (BATCHES, BATCH), int64. As MNIST in shape only:
+    speed does not depend on what they show."""
+    random = np.random.RandomState(0)
+    x = random.rand(BATCHES, BATCH, PIXELS).astype("float32")
+    return x, random.randint(CLASSES, size=(BATCHES, BATCH)).astype("int64")
+
+
+def weights(*widths: int) -> list[np.ndarray]:
+    """One float32 matrix between each two widths, normal with variance 1 / (rows)."""
+    random = np.random.RandomState(1)
+    pairs = zip(widths[:-1], widths[1:], strict=True)
+    return [(random.randn(m, n) / np.sqrt(m)).astype("float32") for m, n in pairs]
