@@ -6,6 +6,7 @@ Each is a context manager and a decorator, for this thread alone, and they nest.
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 import warnings
 import zlib
@@ -94,6 +95,7 @@ def watched_by(watcher: Any) -> Iterator[None]:
 # --- lines ----------------------------------------------------------------------------------------------------------
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+NOT_THE_USER = (PACKAGE, "<frozen", runpy.__file__)  # Python 3.10 does not freeze runpy, which runs `python -m needle`
 
 
 class Site:
@@ -141,7 +143,7 @@ def _is_whole(text: str, part: str) -> bool:
 def user_site() -> Site | None:
     """The line outside needle that is being executed; None under `python -m needle` where needle does it itself."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, "<frozen")):
+    while frame is not None and frame.f_code.co_filename.startswith(NOT_THE_USER):
         frame = frame.f_back
     return None if frame is None else Site(frame)
 

@@ -457,9 +457,10 @@ def test_a_hook_takes_part_in_second_derivatives():
     x = leaf(2.0)
     y = x * x
     y.register_hook(lambda grad: grad * 2)
-    (y * y).backward()  # first derivative by way of the hook: 2·2y·2x = 8x³
-    x.grad.backward()
-    assert gradient_of(x) == [96]
+    (y * y).backward()  # by way of the hook: 2·2y·2x = 8xy
+    assert gradient_of(x) == [64]
+    x.grad.backward()  # d(8xy)/dx = 8y + 8x·(2·2x): the hook sees the second gradient that reaches y too, as in PyTorch
+    assert gradient_of(x) == [160]
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
