@@ -192,7 +192,7 @@ def test_stacks_of_matrices(both):
 
 
 @quick
-@given(shapes, st.data())
+@given(hnp.array_shapes(min_dims=0, max_dims=4, min_side=1, max_side=4) | shapes, st.data())
 def test_chains_of_changes_of_shape(shape, data):
     x, twin = ndl.Tensor(numbers(shape)), places(shape)
     y = x
