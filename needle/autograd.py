@@ -111,16 +111,24 @@ class Tensor(Value, TensorMethods):
 
     def retain_grad(self) -> None:
         """Have `backward` leave `.grad` here too, although this is not a leaf."""
+        self._must_get_one("retain_grad")
         self.note(retains_grad=True)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook` with this tensor's complete gradient in every backward; what it returns takes the gradient's
         place (None: unchanged). Returns a function that removes the hook."""
+        self._must_get_one("register_hook")
+        if not callable(hook):
+            raise TypeError(f"register_hook: wanted a function of the gradient, got a {type(hook).__name__}")
         hooks = (self.notes or {}).get("hooks", {})
         key = object()
         hooks[key] = hook
         self.note(hooks=hooks)
         return lambda: hooks.pop(key, None)
+
+    def _must_get_one(self, who: str) -> None:
+        if not self.requires_grad:
+            raise RuntimeError(f"{who}: this tensor does not require a gradient, so it gets none; use requires_grad_()")
 
     def fits(self, grad: Any) -> bool:
         if not isinstance(grad, Tensor):
@@ -191,7 +199,7 @@ def _as_array(array: Any, device: Any, dtype: Any) -> Any:
         if device == device_of(array) and (dtype is None or dtype == array.dtype):
             return array
         return device.array(device_of(array).to_numpy(array), dtype)
-    if isinstance(array, (list, tuple)) and _holds_tensors(array):
+    if isinstance(array, TensorTuple) or (isinstance(array, (list, tuple)) and _holds_tensors(array)):
         raise TypeError("Tensor: got a list of tensors, whose gradients would be lost; use ndl.stack(tensors, axis=0)")
     if device is not None and not hasattr(device, "array"):
         raise TypeError(f"Tensor: device must be a device such as ndl.cpu(), got {device!r}")
@@ -240,6 +248,8 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
         kept = [(node, grad) for node, grad in recipe.run() if keeps_grad(node)]
     finally:
         mode.recording = before
+    if len(kept) > 1 or out_grad is not None:
+        kept = list(_without_sharing(kept, recipe.seed))
     if isinstance(output, LazyGradient):
         kept += output.untouched({node for node, _ in kept} | {output})
     if not create_graph:
@@ -250,6 +260,22 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
         node.grad = _sum(node.grad, grad, create_graph) if accumulate and node.grad is not None else grad
     if not retain_graph:
         recipe.let_go()
+
+
+def _without_sharing(kept: list[tuple[Value, Tensor]], seed: Tensor) -> Iterator[tuple[Value, Tensor]]:
+    """Each gradient in memory of its own: a rule may hand on one array to several inputs, or the seed itself."""
+    taken = {id(seed.device.storage(seed.cached_data))}
+    for node, grad in kept:
+        storage = id(grad.device.storage(grad.cached_data))
+        yield node, _twin(grad) if storage in taken else grad
+        taken.add(storage)
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    """The same node of the graph over a copy of its numbers."""
+    twin = Tensor.make_const(tensor.device.array(tensor.cached_data), tensor.requires_grad)
+    twin.op, twin.inputs = tensor.op, tensor.inputs
+    return twin
 
 
 def _sum(old: Tensor, new: Tensor, create_graph: bool) -> Tensor:

@@ -46,7 +46,7 @@ class CPUDevice(Device):
                 f"Tensor: got {type(values).__name__} that NumPy reads as dtype {array.dtype}; "
                 "wanted numbers or booleans in a regular shape"
             )
-        return array
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
     def share(self, values: Any) -> numpy.ndarray:
         """The array behind `values`, without a copy where NumPy can do without."""

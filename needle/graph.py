@@ -35,6 +35,10 @@ class Op:
                 data = self.compute(a.cached_data, b.cached_data)
             else:
                 data = self.compute(*[x.cached_data for x in inputs])
+            if not hasattr(data, "shape") and type(data) is not tuple:
+                raise TypeError(
+                    f"compute returned a {type(data).__name__}, wanted an array (a tuple of them, of a tuple op)"
+                )
         except Exception as error:
             raise op_failure(self, inputs, error) from error
         value = _new(self.makes)
@@ -188,7 +192,12 @@ def _apply_rule(node: Value, op: Op, out_grad: Any, pending: dict[Value, Any]) -
     for x in (node, *inputs):  # a rule may use the result as well as the arguments
         if x.written > node.stamp or (storage_writes and was_written(x, node.stamp)):
             raise written_since(op, None if x is node else inputs.index(x), x)
-    grads = as_tuple(op.gradient(out_grad, node))
+    given = op.gradient(out_grad, node)
+    if given is None:
+        raise TypeError(
+            f"{type(op).__name__}.gradient returned None; return a gradient for each input (is `return` missing?)"
+        )
+    grads = as_tuple(given)
     if len(grads) != len(inputs):
         raise wrong_gradient(op, inputs, grads, None)
     for i, grad in enumerate(grads):
@@ -203,7 +212,10 @@ def _apply_rule(node: Value, op: Op, out_grad: Any, pending: dict[Value, Any]) -
 def _call_hooks(node: Value, grad: Any) -> Any:
     """The gradient as the node's hooks leave it."""
     for hook in list((node.notes or {}).get("hooks", {}).values()):
+        before = grad.written
         replaced = hook(grad)
+        if grad.written != before:
+            raise RuntimeError("hook: it wrote into the gradient, which others share; return a new tensor instead")
         if replaced is not None and not (isinstance(replaced, Value) and node.fits(replaced)):
             raise wrong_hook(node, replaced)
         grad = grad if replaced is None else replaced

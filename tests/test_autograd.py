@@ -951,7 +951,12 @@ def test_a_leaf_has_no_op_and_no_inputs():
 
 def test_equality_is_identity_and_tensors_are_keys():
     x, y = ndl.Tensor([1.0]), ndl.Tensor([1.0])
-    assert x == x and x != y and x != 1.0 and x is not None
+    assert x == x and x != y and x != None and x != "x"  # noqa: E711
+    for other in (1.0, np.float64(1), np.array([1.0])):
+        with pytest.raises(TypeError, match=r"==: asks of a Tensor whether.*ndl.eq"):
+            assert x == other
+        with pytest.raises(TypeError, match="ndl.eq"):
+            assert x != other
     assert {x: "x", y: "y"}[x] == "x"
     assert (x, y) == (x, y) and (x, y) != (y, x)
 

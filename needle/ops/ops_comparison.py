@@ -37,7 +37,8 @@ __all__ = [
 
 
 def as_tensor(value: Any, like: Tensor, who: str) -> Tensor:
-    """`value` as a tensor beside `like`: a Python or NumPy number takes its dtype, unless it is of a wider kind.
+    """`value` as a tensor beside `like`: a Python or NumPy number takes its dtype, unless it is of a wider kind or
+    does not fit into it.
 
     Raises TypeError in the name of `who` for what is neither tensor nor array nor number.
     """
@@ -51,7 +52,15 @@ def as_tensor(value: Any, like: Tensor, who: str) -> Tensor:
         raise TypeError(f"{who}: wanted a Tensor, an array or a number beside a Tensor, got {met}{cure}")
     array = like.device.array(value)
     weak = array.ndim == 0 and (like.dtype.kind == array.dtype.kind or like.dtype.kind + array.dtype.kind in WEAK)
-    return Tensor.make_const(like.device.cast(array, like.dtype) if weak else array)
+    return Tensor.make_const(like.device.cast(array, like.dtype) if weak and _fits(array, like.dtype) else array)
+
+
+def _fits(number: Any, dtype: Any) -> bool:
+    """Whether a dtype holds the number: floats hold all (rounded), integers only those within their limits."""
+    if dtype.kind not in "iu":
+        return True
+    limits = array_api.iinfo(dtype)
+    return bool(limits.min <= number.item() <= limits.max)
 
 
 WEAK = ("fi", "fb", "ib", "ui", "iu", "ub", "fu")  # (tensor, number): the number adapts to the tensor

@@ -225,6 +225,8 @@ class Erf(TensorOp):
     """
 
     def compute(self, a):
+        if a.dtype == "float16":  # the polynomials pass its largest number
+            return self.compute(a.astype("float32")).astype("float16")
         x = array_api.minimum(array_api.abs(as_floats(a)), 27)  # beyond 6 it is 1
         square = x * x
         near = x * _ratio(square, _ERF_P, _ERF_Q)
@@ -270,6 +272,8 @@ class Clip(TensorOp):
     def __init__(self, low: Any = None, high: Any = None):
         self.low = None if low is None else as_number(low, "Clip")
         self.high = None if high is None else as_number(high, "Clip")
+        if any(limit is not None and math.isnan(limit) for limit in (self.low, self.high)):
+            raise ValueError(f"Clip: a limit is NaN, got low {low} and high {high}")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"Clip: low {low} is above high {high}")
 

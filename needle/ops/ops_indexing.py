@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Tensor, TensorOp, Value
-from ..backend_selection import array_api, default_device
+from ..backend_selection import NDArray, array_api, default_device
 from ..failures import mismatch
 from .ops_support import as_axes, as_count
 
@@ -30,7 +30,10 @@ def as_index(index: Any) -> Any:
         return tuple(as_index(part) for part in index)
     if isinstance(index, Value):
         return array_api.array(index.cached_data)
-    return array_api.asarray(index) if isinstance(index, list) else index
+    if not isinstance(index, (list, NDArray)):
+        return index
+    copied = array_api.array(index)
+    return copied if copied.size or copied.dtype.kind in "iub" else copied.astype("int64")  # [] has no numbers at all
 
 
 def is_basic(index: Any) -> bool:

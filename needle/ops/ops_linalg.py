@@ -8,7 +8,7 @@ from typing import Any
 from ..autograd import Tensor, TensorOp
 from ..backend_selection import array_api
 from ..failures import mismatch, not_tensors
-from .ops_mathematic import matmul, permute, reshape
+from .ops_mathematic import broadcast_to, matmul, permute, reshape
 from .ops_support import as_axes, reduce_to
 
 __all__ = ["Einsum", "einsum", "outer", "tensordot"]
@@ -51,7 +51,9 @@ class Einsum(TensorOp):
                 inputs.append(letter)
                 given.append(_constant(x, array_api.ones(sizes[letter])))
             target += letter
-        return reduce_to(Einsum(f"{','.join(inputs)}->{target}")(*given), x)
+        grad = Einsum(f"{','.join(inputs)}->{target}")(*given)
+        # An index that others have with length 1 alone was repeated for them: so is the gradient.
+        return reduce_to(broadcast_to(grad, [max(pair) for pair in zip(grad.shape, x.shape, strict=True)]), x)
 
 
 def _constant(like: Tensor, array: Any) -> Tensor:

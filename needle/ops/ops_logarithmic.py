@@ -126,7 +126,9 @@ class SoftmaxCrossEntropy(TensorOp):
             p *= scale / total
         p[flat, rows] -= scale
         self.residual = p.T.reshape(logits.shape)
-        self.result = losses.reshape(labels.shape) if self.reduction == "none" else losses.sum() * scale
+        total_of = losses.astype("float32") if losses.dtype == "float16" else losses  # whose sum may pass 65504
+        whole = (total_of.sum() * scale).astype(losses.dtype)
+        self.result = losses.reshape(labels.shape) if self.reduction == "none" else whole
         return self.result
 
     def _scale(self, labels):
@@ -164,4 +166,8 @@ def softmax_cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") 
     logits (…, C) floats, labels (…) integers in [0, C). reduction: "mean" or "sum" over all rows, or "none".
     Raises IndexError for a label out of range, ValueError for shapes that do not go together.
     """
+    if isinstance(logits, Tensor) and (isinstance(labels, int) or getattr(labels, "shape", None) == ()):
+        labels = Tensor(
+            labels, device=logits.device, requires_grad=False
+        )  # in its own dtype, so that it is not rounded
     return SoftmaxCrossEntropy(reduction)(logits, as_tensor(labels, logits, "softmax_cross_entropy"))

@@ -317,7 +317,7 @@ class StepMask(TensorOp):
             out = array_api.empty_like(g)
             kernel(g.reshape(-1), y.reshape(-1), out.reshape(-1))
             return out
-        return g * (y > 0)
+        return array_api.where(y > 0, g, 0)  # not g·(y > 0), which is NaN where g is infinite
 
     def gradient(self, out_grad, node):
         return StepMask()(out_grad, node.inputs[1]), None
@@ -352,7 +352,7 @@ class AsType(TensorOp):
     def gradient(self, out_grad, node):
         (a,) = node.inputs
         rounded = a.dtype.kind == "f" and node.dtype.kind != "f"
-        return None if rounded else reduce_to(out_grad, a)
+        return (None if rounded else reduce_to(out_grad, a),)
 
 
 def astype(a: Tensor, dtype: Any) -> Tensor:
@@ -389,7 +389,7 @@ class Permute(TensorOp):
     """Axes reordered: output axis i is input axis axes[i]."""
 
     def __init__(self, axes: Any):
-        self.axes = tuple(axes)
+        self.axes = (axes,) if hasattr(axes, "__index__") else tuple(axes)
 
     def compute(self, a):
         if sorted(as_axes(self.axes, a.ndim)) != list(range(a.ndim)):
@@ -428,7 +428,7 @@ class BroadcastTo(TensorOp):
     """Repeated to `shape` by NumPy's rules; the gradient sums over what was repeated."""
 
     def __init__(self, shape: Any):
-        self.shape = tuple(shape)
+        self.shape = (shape,) if hasattr(shape, "__index__") else tuple(shape)
 
     def compute(self, a):
         return array_api.broadcast_to(a, self.shape)

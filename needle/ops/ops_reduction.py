@@ -48,23 +48,32 @@ def mean(a: Tensor, axes: Any = None, keepdims: bool = False, *, axis: Any = Non
     """Arithmetic mean over `axes`; of nothing: NaN."""
     axes = chosen(axes, axis)
     n = count(a.shape, axes, "mean")
-    return summation(a, axes, keepdims) / (n if n else math.nan)
+    return astype(summation(_roomy(a), axes, keepdims) / (n if n else math.nan), _mean_dtype(a))
+
+
+def _roomy(a: Tensor) -> Tensor:
+    """float16 as float32, as NumPy does for means: sums pass float16's largest number, 65504."""
+    return astype(a, "float32") if a.dtype == "float16" else a
+
+
+def _mean_dtype(a: Tensor) -> Any:
+    return a.dtype if a.dtype.kind == "f" else "float64"
 
 
 def var(a: Tensor, axes: Any = None, keepdims: bool = False, *, ddof: int = 0, axis: Any = None) -> Tensor:
     """Variance over `axes`: Σ (a − mean)² / (n − ddof), in two passes. ddof=1 is the unbiased estimate."""
     axes = chosen(axes, axis)
-    degrees = _degrees(a, axes, ddof, "var")
-    deviation = a - mean(a, axes, keepdims=True)
-    return summation(deviation * deviation, axes, keepdims) / degrees
+    degrees, wide = _degrees(a, axes, ddof, "var"), _roomy(a)
+    deviation = wide - mean(wide, axes, keepdims=True)
+    return astype(summation(deviation * deviation, axes, keepdims) / degrees, _mean_dtype(a))
 
 
 def std(a: Tensor, axes: Any = None, keepdims: bool = False, *, ddof: int = 0, axis: Any = None) -> Tensor:
     """Standard deviation, the root of `var`; where it is 0 its gradient is 0."""
     axes = chosen(axes, axis)
-    degrees = _degrees(a, axes, ddof, "std")
-    deviation = a - mean(a, axes, keepdims=True)
-    return norm(deviation, axes, keepdims) / math.sqrt(degrees)
+    degrees, wide = _degrees(a, axes, ddof, "std"), _roomy(a)
+    deviation = wide - mean(wide, axes, keepdims=True)
+    return astype(norm(deviation, axes, keepdims) / math.sqrt(degrees), _mean_dtype(a))
 
 
 def _degrees(a: Tensor, axes: Any, ddof: int, name: str) -> int:

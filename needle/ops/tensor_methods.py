@@ -69,14 +69,24 @@ def _radd(a: Tensor, b: Any) -> Tensor:
 
 def _sub(a: Tensor, b: Any) -> Tensor:
     if isinstance(b, Tensor):
-        return EWiseAdd()(a, Negate()(b))
+        return EWiseAdd()(a, _minus(b, a))
     if is_number(b) and a.dtype.kind != "u":
         return AddScalar(-as_number(b, "-"))(a)
-    return EWiseAdd()(a, Negate()(as_tensor(b, a, "-")))  # an unsigned number wraps round, as NumPy's does
+    return EWiseAdd()(a, _minus(as_tensor(b, a, "-"), a))
 
 
 def _rsub(a: Tensor, b: Any) -> Tensor:
-    return AddScalar(b)(Negate()(a)) if is_number(b) else EWiseAdd()(_operand("-", b, a), Negate()(a))
+    if is_number(b) and a.dtype.kind == "f":
+        return AddScalar(b)(Negate()(a))
+    other = as_tensor(b, a, "-") if is_number(b) else _operand("-", b, a)
+    return EWiseAdd()(other, _minus(a, other))
+
+
+def _minus(b: Tensor, a: Tensor) -> Tensor:
+    """−b, to be added to a. Integers take the dtype of the sum first: in a narrower one −b can wrap round."""
+    if b.dtype.kind != "f" and b.dtype != a.dtype:
+        b = ops_mathematic.astype(b, array_api.result_type(a.dtype, b.dtype))
+    return Negate()(b)
 
 
 def _mul(a: Tensor, b: Any) -> Tensor:
@@ -117,6 +127,29 @@ def _rmatmul(a: Tensor, b: Any) -> Tensor:
     return matmul(_operand("@", b, a), a)
 
 
+def _eq(a: Tensor, b: Any) -> Any:
+    """Identity between tensors, so that they can be dict keys; a number or an array would never be it."""
+    if is_number(b) or (hasattr(b, "__array__") and not isinstance(b, Value)):
+        raise TypeError(
+            f"==: asks of a Tensor whether it is the same object, which no {type(b).__name__} is; "
+            "compare values with ndl.eq(a, b) or ndl.ne(a, b)"
+        )
+    return NotImplemented
+
+
+def _of_booleans(operator: str, function: Any) -> Any:
+    """&, | and ~ are bitwise in NumPy, which is the same as logical for booleans alone."""
+
+    def combine(a: Tensor, *other: Any) -> Tensor:
+        for x in (a, *other):
+            if not isinstance(x, bool) and getattr(x, "dtype", "no") != "bool":
+                met = getattr(x, "dtype", type(x).__name__)
+                raise TypeError(f"{operator}: wanted boolean tensors, got {met}; compare first, as in (x > 0)")
+        return function(a, *other)
+
+    return combine
+
+
 def _in_place(operator: Any) -> Any:
     """`w -= …` under no_grad changes a parameter itself, as PyTorch's users expect; else it names a new tensor."""
 
@@ -129,7 +162,7 @@ def _in_place(operator: Any) -> Any:
                 f"in-place operator: the result is {result.shape} {result.dtype}, which does not fit into the "
                 f"parameter of {a.shape} {a.dtype}"
             )
-        a.cached_data = result.cached_data
+        a.cached_data = a.device.share(result.cached_data)  # a 0-d array, where NumPy gave a number
         mark_written(a)
         return a
 
@@ -256,7 +289,10 @@ def from_dlpack(source: Any, requires_grad: bool = False) -> Tensor:
     """A Tensor over the memory of another library's tensor, without a copy (CPU)."""
     if not hasattr(source, "__dlpack__"):
         raise TypeError(f"from_dlpack: wanted an object that speaks DLPack, got {type(source).__name__}")
-    return Tensor.make_const(Tensor.make_const(array_api.empty(0)).device.from_dlpack(source), requires_grad)
+    array = Tensor.make_const(array_api.empty(0)).device.from_dlpack(source)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"from_dlpack: wanted real numbers or booleans, got dtype {array.dtype}")
+    return Tensor.make_const(array, requires_grad)
 
 
 def _repr(a: Tensor) -> str:
@@ -287,7 +323,8 @@ def _reduce_ex(a: Tensor, protocol: Any) -> Any:
         raise TypeError("pickle and copy take leaf tensors only; this is the result of an op: use detach()")
     kind = Tensor if isinstance(a, LazyGradient) else type(a)
     requires_grad = a.requires_grad and not isinstance(a, LazyGradient)
-    parts = (kind, array_api.asarray(a.cached_data), requires_grad, a.grad)
+    grad = None if a.grad is None else a.grad.detach()
+    parts = (kind, array_api.asarray(a.cached_data), requires_grad, grad)
     return _rebuild, parts, getattr(a, "__dict__", None) or None
 
 
@@ -340,8 +377,9 @@ METHODS: dict[str, Any] = {
     "__iadd__": _in_place(_add), "__isub__": _in_place(_sub), "__imul__": _in_place(_mul),
     "__itruediv__": _in_place(_truediv), "__ipow__": _in_place(_pow),
     "__abs__": ops_elementwise.abs, "__lt__": ops_comparison.lt, "__le__": ops_comparison.le,
-    "__gt__": ops_comparison.gt, "__ge__": ops_comparison.ge, "__invert__": ops_comparison.logical_not,
-    "__and__": ops_comparison.logical_and, "__or__": ops_comparison.logical_or,
+    "__gt__": ops_comparison.gt, "__ge__": ops_comparison.ge, "__eq__": _eq, "__hash__": object.__hash__,
+    "__invert__": _of_booleans("~", ops_comparison.logical_not),
+    "__and__": _of_booleans("&", ops_comparison.logical_and), "__or__": _of_booleans("|", ops_comparison.logical_or),
     "__getitem__": ops_indexing.getitem, "__setitem__": _setitem, "__len__": _len, "__iter__": _iter,
     "__bool__": _bool, "__float__": lambda a: float(_item(a)), "__int__": lambda a: int(_item(a)),
     "__index__": _index, "__contains__": _contains, "__repr__": _repr, "__str__": _str, "__format__": _format,
