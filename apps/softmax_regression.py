@@ -125,6 +125,8 @@ def check(run: Run) -> tuple[bool, str]:
     result = ndl.gradcheck(lambda W: loss(images, y, W), W)
     loss(images, y, W).backward()
     exact = W.grad.numpy()  # type: ignore[union-attr]
+    if not np.isfinite(gradient).all() or not exact.any():
+        return False, f"{str(result).splitlines()[0]}; but the gradient is 0 or not finite: take a smaller --lr"
     off = np.abs(gradient - exact).max() / np.abs(exact).max()
     right = bool(result) and off < 1e-3
     return right, f"{str(result).splitlines()[0]}; the float32 gradient of the last step is within {off:.0e} of it"
@@ -166,7 +168,8 @@ def draw_weights(figure: Any, W: np.ndarray) -> None:
     side, largest = round(len(W) ** 0.5), np.abs(W).max()
     for label, axes in enumerate(figure.subplots(5, 2).flat):
         axes.imshow(W[:, label].reshape(side, side), cmap="coolwarm", vmin=-largest, vmax=largest)
-        axes.set(xticks=[], yticks=[], ylabel=str(label))
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(str(label), rotation=0, labelpad=10, va="center", fontsize=12)
     figure.suptitle("weights: red for the digit, blue against it")
 
 
@@ -179,7 +182,7 @@ def draw_confusion(figure: Any, W: ndl.Tensor, X: np.ndarray, y: np.ndarray) -> 
     axes.imshow(wrong, cmap="Reds")
     for (i, j), n in np.ndenumerate(counts):
         color = "tab:green" if i == j else "white" if 2 * n > wrong.max() else "black"
-        axes.text(j, i, n, ha="center", va="center", fontsize=8, color=color)
+        axes.text(j, i, n or "", ha="center", va="center", fontsize=8, color=color)
     axes.set(xticks=range(10), yticks=range(10), xlabel="read as", ylabel="is", title="test digits, mistakes in red")
 
 
@@ -213,14 +216,22 @@ def settings_of(args: argparse.Namespace) -> Settings:
             raise ValueError(f"--{name} must be above 0, got {value}")
     if args.seed < 0:
         raise ValueError(f"--seed must not be negative, got {args.seed}")
+    if args.figure.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"--figure must end in .png, .svg or .pdf, got {args.figure}")
     promise = args.promise if args.promise is not None else 100.0 if chosen else usual.promise
     return Settings(**{"epochs": usual.epochs, "batch": usual.batch, "lr": usual.lr} | chosen, promise=promise)
 
 
 def load(args: argparse.Namespace) -> Split:
-    if args.data == "mnist":
+    if args.data == "digits":
+        return ndl.data.digits()
+    try:
         return ndl.data.mnist(args.folder, download=args.download)
-    return ndl.data.digits()
+    except FileNotFoundError as error:
+        place = str(error).partition(" (.gz or plain)")[0]
+        raise ValueError(
+            f"{place}; name their folder with --folder, fetch them with --download, or take --data digits"
+        ) from None
 
 
 def main(argv: list[str] | None = None) -> int:

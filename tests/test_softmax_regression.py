@@ -80,6 +80,9 @@ def test_the_float32_gradient_is_compared_too():
     X, y, weights, gradient = trained.last
     trained.last = (X, y, weights, gradient * 1.01)
     assert not app.check(trained)[0]
+    trained.last = (X, y, weights, gradient * np.nan)
+    right, found = app.check(trained)
+    assert not right and "not finite: take a smaller --lr" in found
 
 
 def test_the_seed_decides_the_order_of_images():
@@ -106,7 +109,10 @@ def test_without_matplotlib_it_trains_all_the_same(capsys, tmp_path, monkeypatch
         (("--batch", -1), "--batch must be above 0, got -1"),
         (("--lr", "nan"), "--lr must be above 0, got nan"),
         (("--seed", -1), "--seed must not be negative"),
+        (("--figure", "f.xyz"), "--figure must end in .png"),
+        (("--figure", "."), "--figure must end in .png"),
         (("--data", "mnist", "--folder", "nowhere"), "MNIST is not there: looked in nowhere"),
+        (("--data", "mnist", "--folder", "nowhere"), "--download, or take --data digits"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, arguments, words):
