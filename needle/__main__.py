@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
@@ -164,22 +166,33 @@ def advice() -> list[str]:
 def check(args: argparse.Namespace) -> int:
     """Run the checker on a user's function and print its report."""
     function = find(args.target)
-    shapes = args.shape or getattr(function, "shapes", None)
-    if shapes is None:
-        raise Trouble(f"{args.target}: say the shape of each input, --shape 3,4 --shape 4, or as {SHAPES_ATTRIBUTE}")
+    shapes = args.shape or shapes_told_by(function, args.target)
     fits(function, shapes, args.target)
+    if all(0 in shape for shape in shapes):
+        raise Trouble(f"{args.target}: nothing to check: the inputs {list(shapes)} have no entries")
     rng = numpy.random.default_rng(args.seed)
     inputs = [draw(rng, shape, args.range) for shape in shapes]
     try:
         with record_sites():
             result = gradcheck(function, *inputs, order=args.order, full=args.full, seed=args.seed)
-    except Exception as error:  # whatever the user's function raises
+    except (Exception, SystemExit) as error:  # whatever the user's function raises
         raise Trouble(f"{args.target} could not be checked: {type(error).__name__}: {error}") from error
     print(result)
     return EXIT_STATUS[result.verdict]
 
 
 SHAPES_ATTRIBUTE = "an attribute of the function, f.shapes = [(3, 4), (4,)]"
+
+
+def shapes_told_by(function: Callable, target: str) -> list[tuple[int, ...]]:
+    """The shapes in the function's attribute."""
+    shapes = getattr(function, "shapes", None)
+    if shapes is None:
+        raise Trouble(f"{target}: say the shape of each input, --shape 3,4 --shape 4, or as {SHAPES_ATTRIBUTE}")
+    try:
+        return [shape_of(",".join(str(size) for size in shape)) for shape in shapes]
+    except (TypeError, ValueError):
+        raise Trouble(f"{target}.shapes is {shapes!r}, wanted {SHAPES_ATTRIBUTE}") from None
 
 
 def find(target: str) -> Callable:
@@ -210,7 +223,7 @@ def load(name: str) -> Any:
             cure = f"; name it without the .py: {Path(name).stem}" if name.endswith(".py") else ""
             raise Trouble(f"there is no module {name} in {os.getcwd()} or on Python's path{cure}") from error
         raise Trouble(f"{name} cannot be imported: {error}") from error
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise Trouble(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -233,7 +246,12 @@ def fits(function: Callable, shapes: Sequence, target: str) -> None:
 
 def draw(rng: numpy.random.Generator, shape: tuple[int, ...], limits: tuple[float, float] | None) -> numpy.ndarray:
     """Random float64: uniform within the limits, else standard normal."""
-    return numpy.asarray(rng.standard_normal(shape) if limits is None else rng.uniform(*limits, shape))
+    try:
+        return numpy.asarray(rng.standard_normal(shape) if limits is None else rng.uniform(*limits, shape))
+    except (MemoryError, ValueError) as error:  # NumPy's words for what is larger still
+        raise Trouble(
+            f"an input of shape {shape} cannot be made: {error or 'no memory'}; take a smaller one"
+        ) from error
 
 
 # --- arguments --------------------------------------------------------------------------------------------------
@@ -248,12 +266,31 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 def limits_of(text: str) -> tuple[float, float]:
     low, high = (float(part) for part in text.split(","))
-    if not low < high:
+    if not (low < high and math.isfinite(high - low)):
         raise ValueError(text)
     return low, high
 
 
-shape_of.__name__, limits_of.__name__ = "shape", "range"  # argparse says "invalid shape value"
+def seed_of(text: str) -> int:
+    seed = int(text)
+    if seed < 0:
+        raise ValueError(text)
+    return seed
+
+
+# argparse says "invalid shape value"
+shape_of.__name__, limits_of.__name__, seed_of.__name__ = "shape", "range", "seed"
+
+
+def with_values_joined(argv: Sequence[str]) -> list[str]:
+    """`--range -1,1` as `--range=-1,1`: argparse would take what begins with a minus for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] in ("--range", "--shape") and re.match(r"-(\d|\.|inf)", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def parser() -> argparse.ArgumentParser:
@@ -270,17 +307,22 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("target", metavar="MODULE:FUNCTION", help="the function takes tensors and returns a tensor")
     command.add_argument("--shape", type=shape_of, action="append", help="as 3,4; () for a single number")
-    command.add_argument("--range", type=limits_of, help="draw from LOW,HIGH instead of the normal distribution")
+    command.add_argument(
+        "--range",
+        type=limits_of,
+        metavar="LOW,HIGH",
+        help="draw evenly from between two finite numbers, instead of the normal distribution",
+    )
     command.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: also the gradient of the gradient")
     command.add_argument("--full", action="store_true", help="every entry of the Jacobian, not random directions")
-    command.add_argument("--seed", type=int, default=0, help="of the random inputs and directions")
+    command.add_argument("--seed", type=seed_of, default=0, help="0 or more, of the random inputs and directions")
     command.set_defaults(run=check)
     return whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit status."""
-    args = parser().parse_args(argv)
+    args = parser().parse_args(with_values_joined(sys.argv[1:] if argv is None else argv))
     if not hasattr(args, "run"):
         parser().print_help()
         return 0

@@ -7,11 +7,14 @@ is recorded, so that transforms nest and mix with `backward`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import wraps
 from typing import Any
 
 from .autograd import (
+    LazyGradient,
     Tensor,
     TensorOp,
     Value,
@@ -21,8 +24,10 @@ from .autograd import (
     seed_for,
 )
 from .backend_selection import default_device
+from .failures import describe
 from .modes import enable_grad, is_grad_enabled, mode, no_grad
 from .ops import stack
+from .writes import next_stamp
 
 __all__ = ["checkpoint", "custom_gradient", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
 
@@ -50,9 +55,12 @@ def flatten(tree: Any) -> list[Any]:
 
 
 def unflatten(tree: Any, leaves: Any) -> Any:
-    """`tree` with its leaves replaced by those of the iterator, in order."""
+    """`tree` with its leaves replaced by those of the iterator, in order; containers keep their types."""
     if isinstance(tree, dict):
-        return {key: unflatten(tree[key], leaves) for key in tree}
+        replaced = copy(tree)  # a defaultdict keeps its factory
+        for key in tree:
+            replaced[key] = unflatten(tree[key], leaves)
+        return replaced
     if isinstance(tree, (list, tuple)):
         parts = [unflatten(part, leaves) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
@@ -89,7 +97,7 @@ def _reaches_outside(output: Tensor, inputs: set[Tensor]) -> bool:
     return any(isinstance(x.op, Alias) if x in inputs else (x.requires_grad and x.op is None) for x in nodes)
 
 
-def _call(f: Callable, args: Sequence[Any], name: str) -> tuple[Any, list[Tensor]]:
+def _call(f: Callable, args: Sequence[Any]) -> tuple[Any, list[Tensor]]:
     """f at fresh variables in place of the leaves of `args`, recorded."""
     inputs = [_variable(leaf) for leaf in flatten(args)]
     with enable_grad():
@@ -103,16 +111,47 @@ def _checked(output: Any, name: str) -> Tensor:
     return output
 
 
+def _positions(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
+    """The argument numbers counted from 0, checked against the `count` arguments that came."""
+    wanted = as_tuple(argnums)
+    for i in wanted:
+        if not isinstance(i, int) or isinstance(i, bool):
+            raise TypeError(f"{name}: argnums must be an integer or several, got {i!r}")
+        if not -count <= i < count:
+            raise ValueError(f"{name}: argnums names argument {i}, but the function was given {count} arguments")
+    positions = [i % count for i in wanted]
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"{name}: argnums {tuple(wanted)} names an argument twice; name each once")
+    return positions
+
+
+def _require_one(x: Any, what: str) -> None:
+    if isinstance(x, (dict, list, tuple)):
+        raise TypeError(f"{what} must be one Tensor, array or number, got a {type(x).__name__}")
+
+
+def _direction(v: Any, like: Tensor, what: str, whose: str) -> Tensor:
+    """v as a constant or Tensor of the shape of `like`."""
+    if v is None or isinstance(v, dict):
+        raise TypeError(f"{what} is a {type(v).__name__}, wanted a Tensor of shape {like.shape}, {whose}")
+    if not isinstance(v, Tensor):
+        v = Tensor(v, dtype=like.dtype, requires_grad=False)
+    if v.shape != like.shape:
+        raise ValueError(f"{what} has shape {v.shape}, wanted {like.shape}, {whose}")
+    return v
+
+
 # --- transforms ------------------------------------------------------------------------------------------------
 
 
 def vjp(f: Callable, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple]]:
     """(f(*primals), pull): pull(v) gives vᵀ·∂f/∂x for each x in primals, for v of f's shape."""
-    output, inputs = _call(f, primals, "vjp")
+    output, inputs = _call(f, primals)
     output = _checked(output, "vjp")
 
     def pull(v: Any) -> tuple:
-        return unflatten(tuple(primals), iter(_pull(output, seed_for(output, v), inputs)))
+        seed = seed_for(output, _direction(v, output, "vjp: v", "the shape of the function's result"))
+        return unflatten(tuple(primals), iter(_pull(output, seed, inputs)))
 
     return _out(output, inputs), pull
 
@@ -127,29 +166,32 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     """A function that gives (f(...), its gradient) with respect to argument `argnums` (several: a tuple).
 
     f must return a one-element Tensor; with has_aux a pair (that, anything), and the value is that pair.
-    Gradients have the structure, shapes and dtypes of the arguments.
+    Gradients have the structure, shapes and dtypes of the arguments. A negative argnums counts from the last argument.
     """
-    wanted = as_tuple(argnums)
+    return _value_and_grad(f, argnums, has_aux, "value_and_grad")
 
+
+def _value_and_grad(f: Callable, argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable:
     @wraps(f)
     def with_gradient(*args: Any, **kwargs: Any) -> tuple:
+        positions = _positions(argnums, len(args), name)
         aux: list[Any] = []
 
         def of_wanted(*some: Any) -> Any:
             full = list(args)
-            for position, value in zip(wanted, some, strict=True):
+            for position, value in zip(positions, some, strict=True):
                 full[position] = value
             result = f(*full, **kwargs)
             if has_aux:
-                result, extra = result
+                result, extra = _pair(result, name)
                 aux.append(extra)
             return result
 
-        chosen = [args[i] for i in wanted]
-        output, inputs = _call(of_wanted, chosen, "grad")
-        output = _checked(output, "grad")
+        chosen = [args[i] for i in positions]
+        output, inputs = _call(of_wanted, chosen)
+        output = _checked(output, name)
         if output.size != 1:
-            raise ValueError(f"grad: the function must return one number, got {output.shape}; use jacobian or vjp")
+            raise ValueError(f"{name}: the function must return one number, got {output.shape}; use jacobian or vjp")
         grads = unflatten(tuple(chosen), iter(_pull(output, seed_for(output, None), inputs)))
         value = _out(output, inputs)
         return (value, aux[0]) if has_aux else value, grads if isinstance(argnums, (tuple, list)) else grads[0]
@@ -157,9 +199,20 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     return with_gradient
 
 
+def _pair(result: Any, name: str) -> tuple[Any, Any]:
+    if not (isinstance(result, (tuple, list)) and len(result) == 2):
+        met = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
+        raise TypeError(f"{name}: with has_aux the function must return a pair (value, aux), got {met}")
+    return result[0], result[1]
+
+
 def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
     """A function that gives the gradient of f (see `value_and_grad`); with has_aux the pair (gradient, aux)."""
-    both = value_and_grad(f, argnums, has_aux)
+    return _grad(f, argnums, has_aux, "grad")
+
+
+def _grad(f: Callable, argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable:
+    both = _value_and_grad(f, argnums, has_aux, name)
 
     @wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -174,38 +227,45 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
 
     Forward mode from two reverse ones: v -> vᵀJ is linear in v, and its own transpose is J·t.
     """
-    output, inputs = _call(f, primals, "jvp")
+    for what, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, (list, tuple)):
+            met = type(given).__name__
+            raise TypeError(f"jvp: {what} must be a list or tuple, one entry an argument, got {met}; write [x]")
+    tangents = flatten(tangents)
+    if len(tangents) != len(flatten(primals)):
+        raise ValueError(f"jvp: got {len(tangents)} tangents for {len(flatten(primals))} primals, wanted one each")
+    output, inputs = _call(f, primals)
     output = _checked(output, "jvp")
-    directions = [_direction(t, x) for t, x in zip(flatten(list(tangents)), inputs, strict=True)]
+    pairs = zip(tangents, inputs, strict=True)
+    directions = [_direction(t, x, "jvp: a tangent", "the shape of its primal") for t, x in pairs]
     v = Tensor.make_const(output.filled(0), requires_grad=True)
     with enable_grad():
         rows = {node: g for node, g in reverse_pass([output], [v], set(inputs)) if node in set(inputs)}
     outside = is_grad_enabled() and (_reaches_outside(output, set(inputs)) or any(t.requires_grad for t in directions))
-    pairs = [(rows[x], t) for x, t in zip(inputs, directions, strict=True) if x in rows]
+    used = [(rows[x], t) for x, t in zip(inputs, directions, strict=True) if x in rows]
     with enable_grad() if outside else no_grad():
-        passed = reverse_pass([row for row, _ in pairs], [t for _, t in pairs], {v})
+        passed = reverse_pass([row for row, _ in used], [t for _, t in used], {v})
         found = {node: g for node, g in passed if node is v}
     return _out(output, inputs), _zeros_or(found.get(v), output)
 
 
-def _direction(tangent: Any, x: Tensor) -> Tensor:
-    if not isinstance(tangent, Tensor):
-        tangent = Tensor(tangent, dtype=x.dtype, requires_grad=False)
-    if tangent.shape != x.shape:
-        raise ValueError(f"jvp: a tangent has shape {tangent.shape}, wanted {x.shape} as its primal")
-    return tangent
-
-
 def jacobian(f: Callable, argnums: int = 0) -> Callable:
     """A function that gives ∂f/∂x for the tensor argument `argnums`: shape f's shape + x's shape."""
+    return _jacobian(f, argnums, "jacobian")
 
+
+def _jacobian(f: Callable, argnums: int, name: str) -> Callable:
     @wraps(f)
     def rows(*args: Any) -> Tensor:
-        def of_one(x: Any) -> Any:
-            return f(*args[:argnums], x, *args[argnums + 1 :])
+        _require_one(argnums, f"{name}: argnums")
+        (position,) = _positions(argnums, len(args), name)
+        _require_one(args[position], f"{name}: argument {position}")
 
-        output, (x,) = _call(of_one, [args[argnums]], "jacobian")
-        output = _checked(output, "jacobian")
+        def of_one(x: Any) -> Any:
+            return f(*args[:position], x, *args[position + 1 :])
+
+        output, (x,) = _call(of_one, [args[position]])
+        output = _checked(output, name)
         pulled = [_pull(output, seed, [x])[0] for seed in _unit_seeds(output)]
         if not pulled:
             return Tensor(default_device().zeros(*output.shape, *x.shape, dtype=x.dtype), requires_grad=False)
@@ -225,13 +285,14 @@ def _unit_seeds(output: Tensor) -> list[Tensor]:
 
 def hessian(f: Callable, argnums: int = 0) -> Callable:
     """A function that gives the second derivatives of a one-number f: shape x's shape twice."""
-    return jacobian(grad(f, argnums), argnums)
+    return _jacobian(_grad(f, argnums, False, "hessian"), argnums, "hessian")
 
 
 def hvp(f: Callable, x: Any, v: Any) -> Tensor:
     """Hessian of f at x times v, without the Hessian: two reverse passes (Pearlmutter, 1994)."""
-    _, pull = vjp(grad(f), x)
-    return pull(v)[0]
+    _require_one(x, "hvp: x")
+    gradient, pull = vjp(_grad(f, 0, False, "hvp"), x)
+    return pull(_direction(v, gradient, "hvp: v", "the shape of x"))[0]
 
 
 # --- rules of the user -----------------------------------------------------------------------------------------
@@ -253,7 +314,7 @@ class CustomGradient(TensorOp):
         result = self.function(*tensors)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise TypeError("the function must return (output, rule), where rule(out_grad) gives the gradients")
-        return result
+        return _checked(result[0], "custom_gradient"), result[1]
 
     def gradient(self, out_grad, node):
         rule = self.rule
@@ -278,53 +339,103 @@ def custom_gradient(function: Callable) -> Callable[..., Tensor]:
 
 
 class Checkpoint(TensorOp):
-    """f without its inner graph: run again in the backward pass (arXiv:1604.06174). Random draws are repeated."""
+    """f without its inner graph: run again in the backward pass (arXiv:1604.06174). Random draws are repeated.
+
+    Inputs: the `count` arguments of f, then the tensors `outside` that f closes over.
+    """
 
     def __init__(self, f: Callable, count: int):
         self.f, self.count = f, count
         self.before: Any = None
         self.result: Any = None
+        self.outside: list[Value] = []
 
     def compute(self, *arrays):
         result, self.result = self.result, None
         return result
 
     def gradient(self, out_grad, node):
-        device = out_grad.device
+        args = node.inputs[: self.count]
+        if not is_grad_enabled():
+            args = [Tensor.make_const(x, x.requires_grad) for x in args]
+        born = next_stamp()
+        with enable_grad():
+            own = [Alias()(x) if x.requires_grad else x for x in args]
+            output = self._again(own, out_grad.device)
+            output, outside = _unhooked(output, own, self.outside)
+        found: dict[Value, Any] = dict.fromkeys([*own, *outside])
+        for x, grad in reverse_pass([output], [out_grad], found):
+            if x in found:
+                found[x] = grad
+            elif x.op is None and x.requires_grad and x.stamp < born:
+                raise _other_tensor(x)
+        return tuple(found[x] for x in (*own, *outside))
+
+    def _again(self, own, device):
+        """f once more, with the random numbers of its first run."""
         now = device.random_state()
         device.set_random_state(self.before)
-        recording = is_grad_enabled()
-        with enable_grad():
-            args = node.inputs if recording else [Tensor.make_const(x, x.requires_grad) for x in node.inputs]
-            own = [Alias()(x) if x.requires_grad else x for x in args[: self.count]]
-            output = self.f(*own)
-        device.set_random_state(now)
-        wanted = own + list(node.inputs[self.count :])
-        found = dict(reverse_pass([output], [out_grad], set(wanted)))
-        return tuple(found.get(x) for x in wanted)
+        try:
+            return self.f(*own)
+        finally:
+            device.set_random_state(now)
+
+
+def _other_tensor(x: Value) -> RuntimeError:
+    return RuntimeError(
+        f"checkpoint: called again for the gradient, f used a tensor ({describe([x])}) that it had not used before, "
+        "whose gradient would be lost; f must do the same in each call"
+    )
+
+
+def _unhooked(output: Tensor, own: Sequence[Value], outside: Sequence[Value]) -> tuple[Tensor, list[Value]]:
+    """`output` and `outside`, with new nodes in place of the outside tensors that have hooks.
+
+    A hook wants the complete gradient: that of the pass around this one, not the part that comes from here.
+    """
+    hooked = {x: Alias()(x) for x in outside if x.notes and x.notes.get("hooks")}
+    ends = {*own, *outside}
+    if hooked:
+        for node in find_topo_sort([output], ends):
+            if node not in ends and any(x in hooked for x in node.inputs):
+                if isinstance(node, LazyGradient):
+                    raise RuntimeError(
+                        "checkpoint: f calls backward on a tensor that has a hook; use grad in f instead"
+                    )
+                node.inputs = tuple(hooked.get(x, x) for x in node.inputs)
+    return hooked.get(output, output), [hooked.get(x, x) for x in outside]
 
 
 def checkpoint(f: Callable, *args: Tensor) -> Tensor:
     """f(*args), keeping only the arguments: what happens inside is computed again when gradients are wanted.
 
-    Trades time for memory. Tensors that f closes over get their gradients too. f must do the same when called again.
+    Trades time for memory. f must do the same when called again: draws from the device's own random numbers are
+    repeated, those of an `init.Generator` are not. Tensors that f closes over get their gradients too, also those that
+    f makes in its first call and keeps; what it makes anew in each call gets none.
+    Raises RuntimeError where f, called again, uses a tensor that it had not used before.
     """
     inputs = [x if isinstance(x, Tensor) else Tensor(x, requires_grad=False) for x in args]
     if not is_grad_enabled():
         return f(*inputs)
     op = Checkpoint(f, len(inputs))
     op.before = default_device().random_state()
-    own = [Tensor.make_const(x, x.requires_grad) for x in inputs]
+    op.result, older, made = _first_run(f, inputs)
+    op.outside = older + [x for x in (ref() for ref in made) if x is not None]
+    return op(*inputs, *op.outside)
+
+
+def _first_run(f: Callable, inputs: Sequence[Tensor]) -> tuple[Any, list[Value], list[weakref.ref]]:
+    """(f's array, the older tensors that it depends on, the leaves that f made), all of which require gradients.
+
+    The leaves are held weakly: only those that f keeps are still there when its graph is gone.
+    """
+    born = next_stamp()
+    own = {Tensor.make_const(x, x.requires_grad): None for x in inputs}  # not a set: in order
     output = _checked(f(*own), "checkpoint")
-    op.result = output.cached_data
-    return op(*inputs, *_closed_over(output, own))
-
-
-def _closed_over(output: Tensor, own: Sequence[Tensor]) -> list[Value]:
-    """The tensors from outside that the graph of `output` depends on: what is older than its own arguments."""
-    born = min((x.stamp for x in own), default=output.stamp)
-    outside = find_topo_sort([output], _Older(born))
-    return [x for x in outside if x.stamp < born and x.requires_grad]
+    nodes = [x for x in find_topo_sort([output], _Older(born)) if x.requires_grad and x not in own]
+    older = [x for x in nodes if x.stamp < born]
+    made = [weakref.ref(x) for x in nodes if x.stamp > born and x.op is None]
+    return output.cached_data, older, made
 
 
 class _Older:

@@ -57,6 +57,24 @@ def number(x):
     return x * x
 
 
+def leaves(x):
+    raise SystemExit(0)
+
+
+def told_wrongly(x):
+    return x
+
+
+told_wrongly.shapes = [3]
+
+
+def told_nothing():
+    return ndl.Tensor([1.0])
+
+
+told_nothing.shapes = []
+
+
 def _private(x):
     return x
 
@@ -76,13 +94,14 @@ def folder(tmp_path, monkeypatch) -> Path:
     """A working directory with a user's module in it; what gets imported is forgotten afterwards."""
     (tmp_path / "my_ops.py").write_text(MODULE, encoding="utf-8")
     (tmp_path / "broken.py").write_text("1 / 0\n", encoding="utf-8")
+    (tmp_path / "exits.py").write_text("import sys\n\nsys.exit(0)\n", encoding="utf-8")
     (tmp_path / "needy.py").write_text("import nowhere_to_be_found\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name in ("my_ops", "broken", "needy"):
+        if name in ("my_ops", "broken", "exits", "needy"):
             del sys.modules[name]
 
 
@@ -115,14 +134,27 @@ def test_cannot_tell(folder, capsys):
     assert status == 2 and out.startswith("gradcheck: cannot tell"), out
 
 
-@pytest.mark.parametrize("shape", ["()", "", "2,", "(2, 3)", "0,3"])
+@pytest.mark.parametrize("shape", ["()", "", "2,", "(2, 3)"])
 def test_shapes(folder, capsys, shape, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "gradcheck", lambda f, *inputs, **options: seen.append((inputs, options)) or Passed())
     assert run(capsys, "gradcheck", "my_ops:number", "--shape", shape)[0] == 0
     ((x,), options) = seen[0]
-    assert x.shape == {"()": (), "": (), "2,": (2,), "(2, 3)": (2, 3), "0,3": (0, 3)}[shape] and x.dtype == "float64"
+    assert x.shape == {"()": (), "": (), "2,": (2,), "(2, 3)": (2, 3)}[shape] and x.dtype == "float64"
     assert options == {"order": 1, "full": False, "seed": 0}
+
+
+def test_some_inputs_may_be_empty(folder, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "gradcheck", lambda f, *inputs, **options: Passed())
+    assert run(capsys, "gradcheck", "my_ops:right", "--shape", "0,3", "--shape", "3,2")[0] == 0
+
+
+@pytest.mark.parametrize("option", [["--range", "-2,-1"], ["--range=-2,-1"], ["--range", "-2e0,-.5"]], ids=" ".join)
+def test_ranges_below_zero(folder, capsys, monkeypatch, option):
+    seen = []
+    monkeypatch.setattr(cli, "gradcheck", lambda f, *inputs, **options: seen.append(inputs[0]) or Passed())
+    assert run(capsys, "gradcheck", "my_ops:number", "--shape", "50", *option)[0] == 0
+    assert -2 <= seen[0].min() < -1.5 and seen[0].max() < -0.5
 
 
 class Passed:
@@ -156,11 +188,22 @@ TROUBLE = [
     (["nowhere:f"], "there is no module nowhere in"),
     (["nowhere.deeper:f"], "there is no module nowhere.deeper in"),
     (["my_ops.py:wrong"], "name it without the .py: my_ops"),
-    (["my_ops:missing"], "my_ops has no missing; it has right, wrong, noisy, logarithm, number"),
+    (
+        ["my_ops:missing"],
+        "my_ops has no missing; it has right, wrong, noisy, logarithm, number, leaves, told_wrongly, told_nothing",
+    ),
     (["my_ops:TWO"], "wanted a function, this is of type int"),
     (["my_ops"], "'my_ops': wanted MODULE:FUNCTION, as in my_ops:swish"),
     (["my_ops:"], "wanted MODULE:FUNCTION"),
     (["broken:f"], "broken cannot be imported: ZeroDivisionError: division by zero"),
+    (["exits:f"], "exits cannot be imported: SystemExit: 0"),
+    (["my_ops:leaves", "--shape", "3"], "my_ops:leaves could not be checked: SystemExit: 0"),
+    (["my_ops:number", "--shape", "0"], "my_ops:number: nothing to check: the inputs [(0,)] have no entries"),
+    (["my_ops:right", "--shape", "0,3", "--shape", "3,0"], "nothing to check: the inputs [(0, 3), (3, 0)]"),
+    (["my_ops:told_nothing"], "nothing to check: the inputs [] have no entries"),
+    (["my_ops:told_wrongly"], "my_ops:told_wrongly.shapes is [3], wanted an attribute of the function, f.shapes ="),
+    (["my_ops:number", "--shape", "100000,100000,1000000"], "an input of shape (100000, 100000, 1000000) cannot be"),
+    (["my_ops:number", "--shape", "100000,100000,100000,100000"], "cannot be made: "),
     (["needy:f"], "needy cannot be imported: No module named 'nowhere_to_be_found'"),
     (["my_ops:wrong"], "say the shape of each input, --shape 3,4 --shape 4, or as an attribute"),
     (
@@ -186,7 +229,8 @@ def test_a_function_that_raises(folder, capsys):
 
 
 BAD_OPTIONS = [["--shape", "a"], ["--shape", "-3"], ["--shape", "2.5"], ["--range", "2,1"], ["--range", "1"],
-               ["--order", "3"], ["--seed", "x"]]  # fmt: skip
+               ["--range", "1,inf"], ["--range", "-inf,1"], ["--range", "nan,1"], ["--range", "-1e308,1e308"],
+               ["--order", "3"], ["--seed", "x"], ["--seed", "-1"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", BAD_OPTIONS, ids=" ".join)

@@ -15,6 +15,7 @@ import pytest
 from needle import optional as optional_module
 from needle import progress as progress_module
 from needle.data import FetchError, IDXError, digits, mnist, read_idx, read_mnist_pair
+from needle.data import idx as idx_module
 from needle.data import sources as sources_module
 from needle.data.fetch import sha256_of
 from needle.optional import have, optional
@@ -179,6 +180,38 @@ def test_idx_missing_file_and_folder(tmp_path):
         read_idx(tmp_path / "nowhere")
     with pytest.raises(IDXError, match="it is a folder, wanted an IDX file"):
         read_idx(tmp_path)
+
+
+NO_FILES = {
+    "below a file": ("some-idx/x", "some-idx/x' cannot be a file"),
+    "too long a name": ("x" * 5000, "x' cannot be a file"),
+    "a NUL byte": ("some\0idx", r"some\\x00idx' cannot be a file"),
+}
+
+
+@pytest.mark.parametrize("case", NO_FILES)
+def test_idx_path_that_can_be_no_file(write, case):
+    name, message = NO_FILES[case]
+    folder = write(idx_bytes(LABELS)).parent
+    with pytest.raises(IDXError, match=message):
+        read_idx(os.path.join(folder, name))
+
+
+def test_idx_that_the_system_does_not_open_or_read(write, monkeypatch):
+    path = write(idx_bytes(LABELS))
+
+    def refuses(error):
+        def opens(*_):
+            raise error
+
+        return opens
+
+    monkeypatch.setattr(idx_module, "open", refuses(PermissionError(13, "Permission denied")), raising=False)
+    with pytest.raises(IDXError, match=r"some-idx: it cannot be read \(Permission denied\); check the disk"):
+        read_idx(path)
+    monkeypatch.setattr(idx_module, "open", refuses(FileNotFoundError(2, "gone")), raising=False)
+    with pytest.raises(FileNotFoundError, match="some-idx: no such file"):
+        read_idx(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")

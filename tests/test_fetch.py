@@ -399,7 +399,29 @@ def test_refuses_addresses_that_are_not_http(urls, target):
         fetch(urls, SHA256, target)
 
 
-@pytest.mark.parametrize("sha256", ["", "abc", SHA256 + "0", "g" * 64])
+@pytest.mark.parametrize("urls", [None, 5, [5], b"http://a.invalid/x", ["http://a.invalid/x", None]], ids=repr)
+def test_refuses_addresses_that_are_no_text(urls, target):
+    with pytest.raises(ValueError, match="fetch: wanted one or more http or https addresses"):
+        fetch(urls, SHA256, target)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[", "http://a b.invalid/x", "http://127.0.0.1:port/x", "http://127.0.0.1/\xfc"]
+)
+def test_an_address_that_cannot_be_read_is_one_bad_mirror(url, target, address):
+    assert fetch([address, url("good")], SHA256, target) == target
+    target.unlink()
+    with pytest.raises(FetchError, match=re.escape(f"could not download file.bin; tried {address} (")):
+        fetch(address, SHA256, target)
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan"), float("inf"), None, "20"])
+def test_refuses_a_timeout_that_is_no_time(url, target, timeout):
+    with pytest.raises(ValueError, match=f"fetch: timeout must be a positive number of seconds, got {timeout!r}"):
+        fetch(url("good"), SHA256, target, timeout=timeout)
+
+
+@pytest.mark.parametrize("sha256", ["", "abc", SHA256 + "0", "g" * 64, None])
 def test_refuses_what_is_no_checksum(url, sha256, target):
     with pytest.raises(ValueError, match="sha256 must be 64 hexadecimal digits"):
         fetch(url("good"), sha256, target)

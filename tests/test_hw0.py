@@ -84,6 +84,22 @@ def test_loss_err():
     assert err == 0.25 and loss == ml.softmax_loss(Z, y)
 
 
+@pytest.mark.parametrize(
+    "Z, y, message",
+    [
+        (np.zeros((2, 3)), np.array([0, -1]), "y must hold integers from 0 to 2"),
+        (np.zeros((2, 3)), np.array([0, 3]), "y must hold integers from 0 to 2"),
+        (np.zeros((2, 3)), np.array([0.0, 1.0]), "y must hold integers"),
+        (np.zeros((2, 3)), np.array([0]), r"logits \(2, 3\), y \(1,\): wanted \(N, k\), \(N,\)"),
+        (np.zeros(3), np.array([0, 1, 2]), r"logits \(3,\), y \(3,\): wanted"),
+    ],
+)
+def test_losses_refuse_labels_that_are_no_class(Z, y, message):
+    for loss in (ml.softmax_loss, ml.loss_err):
+        with pytest.raises(ValueError, match=message):
+            loss(Z, y)
+
+
 # ---- gradients ----
 
 
@@ -228,6 +244,30 @@ def test_epochs_refuse_nonsense(compiled, change, message):
     for epoch in both_epochs(compiled):
         with pytest.raises(ValueError, match=message):
             epoch(**(call | change))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "complex128"])
+def test_epochs_refuse_weights_that_are_no_floats(compiled, dtype):
+    X, y = data()
+    for epoch in both_epochs(compiled):
+        theta = np.ones((5, 3), dtype)
+        with pytest.raises(TypeError, match=f"weights are {dtype}, wanted a float dtype"):
+            epoch(X, y, theta, 0.1, 10)
+        assert (theta == 1).all()
+
+
+@pytest.mark.parametrize("X_dtype, y_dtype, dtype", [(">f4", "u1", "f4"), (">f8", ">i4", "f8"), ("f8", "u1", ">f8"),
+                                                     ("f2", "u1", "f4"), ("f4", "u1", "f2"), (">i2", "u1", "f8"),
+                                                     ("g", "u1", "f8")])  # fmt: skip
+def test_compiled_epoch_takes_what_numpy_takes(compiled, X_dtype, y_dtype, dtype):
+    X, y = data(N=30)
+    X, y = (X * 3).astype(X_dtype), y.astype(y_dtype)
+    theta = np.random.RandomState(3).randn(5, 3).astype(dtype)
+    start, wanted = theta.copy(), theta.copy()
+    ml.softmax_regression_epoch(X, y, wanted, 0.2, 10)
+    compiled.softmax_regression_epoch_cpp(X, y, theta, 0.2, 10)
+    assert theta.dtype == np.dtype(dtype) and not np.array_equal(theta, start)
+    np.testing.assert_allclose(theta, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_nn_epoch_refuses_weights_that_do_not_fit():

@@ -85,7 +85,10 @@ def _read_idx(filename: str, ndim: int, what: str) -> np.ndarray:
 
 def softmax_loss(Z: np.ndarray, y: np.ndarray) -> float:
     """Mean over rows of log Σ exp(Z) − Z[y], for logits Z (N, k); computed in float64."""
-    Z = np.asarray(Z, dtype=np.float64)
+    Z, y = np.asarray(Z, dtype=np.float64), np.asarray(y)
+    if Z.ndim != 2 or y.shape != (len(Z),):
+        raise ValueError(f"logits {Z.shape}, y {y.shape}: wanted (N, k), (N,)")
+    _check_labels(y, Z.shape[1])
     top = Z.max(axis=1, keepdims=True)  # exp would overflow without it
     log_sum = np.log(np.exp(Z - top).sum(axis=1)) + top[:, 0]
     return np.mean(log_sum - Z[np.arange(len(y)), y])
@@ -93,7 +96,7 @@ def softmax_loss(Z: np.ndarray, y: np.ndarray) -> float:
 
 def loss_err(h: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Softmax loss and error rate of the logits h (N, k)."""
-    return softmax_loss(h, y), np.mean(h.argmax(axis=1) != y)
+    return softmax_loss(h, y), np.mean(np.argmax(h, axis=1) != y)
 
 
 def _softmax_minus_one_hot(Z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -133,7 +136,11 @@ def nn_epoch(X: np.ndarray, y: np.ndarray, W1: np.ndarray, W2: np.ndarray, lr: f
 def softmax_regression_epoch_cpp(X: np.ndarray, y: np.ndarray, theta: np.ndarray, lr: float, batch: int) -> None:
     """`softmax_regression_epoch` in plain loops, compiled by Numba when first called; or in NumPy."""
     _check(X, y, (theta,), batch)
-    _compiled_epoch()(X, y, theta, lr, batch)
+    X, y = (a.astype(a.dtype.newbyteorder("="), copy=False) for a in (X, y))  # Numba knows no other
+    compilable = theta.dtype in (np.float32, np.float64) and (
+        X.dtype in (np.float32, np.float64) or X.dtype.kind in "iu"
+    )
+    (_compiled_epoch() if compilable else softmax_regression_epoch)(X, y, theta, lr, batch)
 
 
 def _epoch_loops(X, y, theta, lr, batch):
@@ -190,11 +197,17 @@ def _check(X: np.ndarray, y: np.ndarray, weights: tuple[np.ndarray, ...], batch:
         raise ValueError(f"X {X.shape}, y {y.shape}, weights {shapes}: wanted (N, n), (N,), and matrices")
     if [W.shape[0] for W in weights] != [X.shape[1], *(W.shape[1] for W in weights[:-1])]:
         raise ValueError(f"X {X.shape} does not go with weights {shapes}: wanted X (N, n), weights (n, ...)")
-    classes = weights[-1].shape[1]
-    if y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < classes):
-        raise ValueError(f"y must hold integers from 0 to {classes - 1}, one class a row")
+    if any(W.dtype.kind != "f" for W in weights):
+        kinds = " and ".join(str(W.dtype) for W in weights)
+        raise TypeError(f"weights are {kinds}, wanted a float dtype: they are changed in place, by less than one")
+    _check_labels(y, weights[-1].shape[1])
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
+
+
+def _check_labels(y: np.ndarray, classes: int) -> None:
+    if y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < classes):
+        raise ValueError(f"y must hold integers from 0 to {classes - 1}, one class a row")
 
 
 # ---- training ----

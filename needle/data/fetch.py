@@ -10,12 +10,13 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
+from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..progress import meter
 
@@ -70,8 +71,8 @@ def fetch(
     A cut download waits beside it as `.part` for the next call. Proxies come from the environment.
     Raises FetchError when no mirror serves, ValueError for arguments that cannot be meant.
     """
-    urls = [urls] if isinstance(urls, str) else list(urls)
-    _check_arguments(urls, sha256)
+    urls = [urls] if isinstance(urls, str) or not isinstance(urls, Iterable) else list(urls)
+    _check_arguments(urls, sha256, timeout)
     target = Path(destination)
     wanted = _Wanted(target.name, sha256.lower(), of_content, max_bytes, timeout)
     if target.exists():
@@ -107,11 +108,17 @@ def sha256_of(path: str | PathLike[str], *, of_content: bool = False, max_bytes:
     return digest.hexdigest()
 
 
-def _check_arguments(urls: Sequence[str], sha256: str) -> None:
-    if not urls or not all(url.startswith(("http://", "https://")) for url in urls):
+def _check_arguments(urls: Sequence[Any], sha256: Any, timeout: Any) -> None:
+    if not urls or not all(_is_address(url) for url in urls):
         raise ValueError(f"fetch: wanted one or more http or https addresses, got {urls}")
-    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ValueError(f"fetch: sha256 must be 64 hexadecimal digits, got {sha256!r}")
+    if not isinstance(timeout, Real) or not 0 < float(timeout) <= threading.TIMEOUT_MAX:
+        raise ValueError(f"fetch: timeout must be a positive number of seconds, got {timeout!r}")
+
+
+def _is_address(url: Any) -> bool:
+    return isinstance(url, str) and url.startswith(("http://", "https://"))
 
 
 def _require_same(target: Path, wanted: _Wanted) -> None:
@@ -192,6 +199,8 @@ def _open(url: str, start: int, timeout: float) -> HTTPResponse:
         raise _MirrorError(f"HTTP {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         raise _MirrorError(_said(error)) from None
+    except ValueError as error:  # urllib cannot read the address
+        raise _MirrorError(f"no address that can be asked: {error}") from None
 
 
 def _resumes_at(reply: HTTPResponse, start: int) -> bool:

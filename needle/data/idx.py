@@ -58,6 +58,10 @@ def read_idx(path: Path, *, ndim: int | None = None, max_bytes: int = 1 << 31) -
         problem = f"the gzip data is damaged ({error}); get the file again"
     except IDXError as error:
         problem = str(error)
+    except FileNotFoundError:  # removed since it was looked at
+        raise _missing(path) from None
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror or error}); check the disk and your rights to the file"
     raise IDXError(f"{os.fsdecode(path)}: {problem}")
 
 
@@ -88,10 +92,17 @@ def _require_regular_file(path: Path) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise FileNotFoundError(f"{os.fsdecode(path)}: no such file; check the folder and the name") from None
+        raise _missing(path) from None
+    except (OSError, ValueError) as error:  # a file where a folder should be, a name too long or with a NUL byte
+        problem = getattr(error, "strerror", None) or error
+        raise IDXError(f"{os.fsdecode(path)!r} cannot be a file ({problem}); check the folder and the name") from None
     if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise IDXError(f"{os.fsdecode(path)}: it is {kind}, wanted an IDX file; give its own path")
+
+
+def _missing(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"{os.fsdecode(path)}: no such file; check the folder and the name")
 
 
 def _require_uint8(name: str, array: np.ndarray, wanted: str, shape_ok: bool) -> None:
