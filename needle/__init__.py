@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import autograd, backend_selection, data, debug, functional, init, ops, optim
+from . import autograd, backend_selection, data, debug, functional, init, nn, ops, optim
 from .autograd import (
     Op,
     Tensor,
@@ -21,11 +21,11 @@ from .debug import (
     record_sites,
 )
 from .functional import checkpoint, custom_gradient, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
-from .init import constant, ones, ones_like, rand, randn, zeros, zeros_like
+from .init import Generator, constant, ones, ones_like, rand, randn, zeros, zeros_like
 from .modes import enable_grad, get_default_dtype, is_grad_enabled, no_grad, set_default_dtype
 from .numeric_check import GradcheckResult, gradcheck
 from .ops import from_dlpack
-from .optim import SGD
+from .optim import SGD, Adagrad, Adam, AdamW, Lion, Muon, RMSprop, clip_grad_norm, clip_grad_value
 
 if TYPE_CHECKING:
     from .ops import *

@@ -67,15 +67,40 @@ class CPUDevice(Device):
             array = array.base
         return array
 
+    def owns(self, array: Any) -> bool:
+        """Whether `array` has memory of its own that may be written to: is no view, and not read-only."""
+        return array.base is None and array.flags.writeable
+
     def add_scaled(self, target: numpy.ndarray, source: numpy.ndarray, factor: float) -> bool:
         """target += factor · source in one pass over memory, where target owns its memory and both lie in one order.
         Whether it was done."""
-        if target.base is not None or target.dtype != source.dtype or target.shape != source.shape:
+        if not self.owns(target) or target.dtype != source.dtype or target.shape != source.shape:
             return False
-        if target.strides != source.strides or not (target.flags.forc and target.flags.writeable):
+        if not target.flags.forc:
             return False
+        if target.strides != source.strides:  # first into target's order, so that the order changes no rounding
+            source = numpy.array(numpy.broadcast_to(source, target.shape), order="F" if target.flags.fnc else "C")
         _add_scaled(target.ravel("K"), source.ravel("K"), target.dtype.type(factor))  # views, in memory's order
         return True
+
+    def adam(
+        self,
+        arrays: tuple[numpy.ndarray, ...],
+        t: int,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        """The t-th step of optim.Adam in one pass over memory. arrays: parameter, gradient, m and v; all are written
+        to but the gradient."""
+        penalty, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+        rate, root = lr / (1 - beta1**t), (1 - beta2**t) ** -0.5
+        factors = (beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps, penalty, keep)
+        _adam(arrays, tuple(map(arrays[0].dtype.type, factors)))
 
     def zeros(self, *shape: int, dtype: Any = "float32") -> numpy.ndarray:
         return numpy.zeros(shape, dtype=dtype)
@@ -100,6 +125,10 @@ class CPUDevice(Device):
     def one_hot(self, n: int, i: Any, dtype: Any = "float32") -> numpy.ndarray:
         return numpy.eye(n, dtype=dtype)[i]
 
+    def generator(self, seed: Any) -> numpy.random.Generator:
+        """Counter-based draws from a seed of their own (a whole number or several)."""
+        return numpy.random.Generator(numpy.random.Philox(seed))
+
     def seed(self, seed: int) -> None:
         numpy.random.seed(seed)
 
@@ -123,6 +152,54 @@ def _add_scaled(target: numpy.ndarray, source: numpy.ndarray, factor: Any) -> No
         part = target[start : start + BLOCK]
         scaled = numpy.multiply(source[start : start + BLOCK], factor, out=scratch[: part.size])
         numpy.add(part, scaled, out=part)
+
+
+def _adam(arrays: tuple[numpy.ndarray, ...], factors: tuple) -> None:
+    if not all(map(kernels.fits, arrays)):
+        _adam_on_copies(arrays, factors)
+        return
+    x, g, m, v = (a.reshape(-1) for a in arrays)  # views
+    kernel = kernels.adam.get()
+    if kernel is not None:
+        kernel(x, g, m, v, *factors)
+        return
+    scratch = numpy.empty((2, min(BLOCK, x.size)), x.dtype)
+    for start in range(0, x.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        _adam_block(x[part], g[part], m[part], v[part], scratch[:, : x[part].size], factors)
+
+
+def _adam_on_copies(arrays: tuple[numpy.ndarray, ...], factors: tuple) -> None:
+    """By way of row-major copies, so that the order of the arrays in memory changes no rounding."""
+    x, g, m, v = (numpy.array(a, order="C") for a in arrays)
+    if kernels.fits(x):
+        _adam((x, g, m, v), factors)
+    else:  # a dtype that no kernel takes
+        _adam_block(x, g, m, v, numpy.empty((2, *x.shape), x.dtype), factors)
+    for array, copy in zip((arrays[0], *arrays[2:]), (x, m, v), strict=True):
+        array[...] = copy
+
+
+def _adam_block(x: Any, g: Any, m: Any, v: Any, scratch: Any, factors: tuple) -> None:
+    """What kernels.adam computes, in NumPy; scratch holds two arrays like x."""
+    beta1, rest1, beta2, rest2, rate, root, eps, penalty, keep = factors
+    a, b = scratch
+    numpy.multiply(x, penalty, out=a)
+    a += g
+    numpy.multiply(a, rest1, out=b)
+    m *= beta1
+    m += b
+    numpy.multiply(a, a, out=b)
+    b *= rest2
+    v *= beta2
+    v += b
+    numpy.sqrt(v, out=b)
+    b *= root
+    b += eps
+    numpy.multiply(m, rate, out=a)
+    a /= b
+    x *= keep
+    x -= a
 
 
 def _unreadable(values: Any, error: Exception) -> str:

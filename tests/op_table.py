@@ -415,6 +415,21 @@ def cross_entropy(z, labels, reduction="mean"):
     return {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction](losses)
 
 
+def standard(x, axis, eps):
+    mu = x.mean(axis, keepdims=True)
+    return (x - mu) / np.sqrt(((x - mu) ** 2).mean(axis, keepdims=True) + eps)
+
+
+row("batch_normalize", ndl.ops.BatchNormalize, ndl.batch_normalize,
+    lambda x, w, b, eps=1e-5: [standard(x, 0, eps) * w + b, x.mean(0), x.var(0)],
+    case((4, 3), (3,), (3,)), case((5, 2), (2,), (2,), eps=0.1), case((3, 3), (3,), (3,)), case((2, 1), (1,), (1,)),
+    case((4, 0), (0,), (0,)), samplers=(distinct, normal))  # fmt: skip
+row("layer_normalize", ndl.ops.LayerNormalize, ndl.layer_normalize,
+    lambda x, w, b, eps=1e-5: standard(x, -1, eps) * w + b,
+    case((4, 3), (3,), (3,)), case((2, 3, 4), (4,), (4,), eps=0.1), case((3, 3), (3,), (3,)), case((3,), (3,), (3,)),
+    case((0, 3), (3,), (3,)), samplers=(distinct, normal),
+    torch=lambda x, w, b, eps=1e-5: F.layer_norm(x, w.shape, w, b, eps))  # fmt: skip
+
 LABELS = np.array([2, 0, 1, 2, 2])
 row("softmax_cross_entropy", ops_logarithmic.SoftmaxCrossEntropy, ndl.softmax_cross_entropy, cross_entropy,
     *[case((5, 3), LABELS, reduction=r) for r in ("mean", "sum", "none")],

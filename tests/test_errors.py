@@ -97,6 +97,8 @@ CLASHES = [
     Clash("Stack", lambda a, b: ndl.stack([a, b]), TWO),
     Clash("Concatenate", lambda a, b, c: ndl.concatenate([a, b, c]), ((4, 3), (4, 2), (1, 3))),
     Clash("SoftmaxCrossEntropy", ndl.softmax_cross_entropy, ((4, 3), (3,))),
+    Clash("BatchNormalize", ndl.batch_normalize, ((4, 3), (4,), (3,))),
+    Clash("LayerNormalize", ndl.layer_normalize, ((4, 3), (3,), (4,))),
     Clash("BroadcastTo", lambda a: a.broadcast_to((3, 4)), ((4, 3),)),
     Clash("Reshape", lambda a: a.reshape((5, 2)), ((4, 3),)),
     Clash("GetItem", lambda a: a[np.array([True, False])], ((4, 3),)),

@@ -41,6 +41,7 @@ FLOORS = [
         "needle/ops/ops_shape.py",
         "needle/ops/ops_logarithmic.py",
         "needle/ops/ops_linalg.py",
+        "needle/ops/ops_normalization.py",
         "needle/ops/tensor_methods.py",
         "needle/ops/__init__.py",
     ],
@@ -48,9 +49,12 @@ FLOORS = [
         "needle/functional.py",
         "needle/numeric_check/",
         "needle/debug.py",
-        "needle/optim.py",
+        "needle/nn/",
+        "needle/optim/",
         "needle/progress.py",
         "needle/data/",
+        "needle/storage/",
+        "needle/training/",
         "needle/testing.py",
     ],
     ["needle/__init__.py", "needle/__main__.py"],
@@ -61,6 +65,7 @@ SIBLINGS_FLOOR = 5
 SIBLINGS = {
     "needle/data/": {"needle/progress.py"},
     "needle/numeric_check/": {"needle/functional.py"},
+    "needle/training/": {"needle/progress.py", "needle/storage/"},
 }
 
 NO_ARRAY_LIBRARY = (

@@ -285,7 +285,7 @@ def test_the_derived_gradient_of_the_loss_is_softmax_minus_one_hot(loss, compile
 
 # --- compiled kernels ------------------------------------------------------------------------------------------
 
-WITH_KERNELS = [BY_NAME[name] for name in ("relu", "StepMask", "softmax_cross_entropy")]
+WITH_KERNELS = [BY_NAME[name] for name in ("relu", "StepMask", "softmax_cross_entropy", "batch_normalize")]
 
 
 @pytest.mark.parametrize("row", named(WITH_KERNELS))

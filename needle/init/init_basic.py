@@ -9,9 +9,12 @@ from ..backend_selection import default_device
 from ..modes import get_default_dtype
 
 
-def _leaf(array: Any, device: Any, dtype: Any, requires_grad: bool) -> Tensor:
-    dtype = dtype or get_default_dtype() or "float32"
-    return Tensor.make_const(device.cast(array, dtype), requires_grad)
+def _chosen(dtype: Any) -> Any:
+    return dtype or get_default_dtype() or "float32"
+
+
+def as_leaf(array: Any, device: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    return Tensor.make_const(device.cast(array, _chosen(dtype)), requires_grad)
 
 
 def _sizes(shape: tuple) -> tuple:
@@ -23,27 +26,48 @@ def _sizes(shape: tuple) -> tuple:
     return shape
 
 
+def uniform(shape: tuple, device: Any, dtype: Any, generator: Any) -> Any:
+    """Draws from [0, 1) as an array: the device's own stream, float64, or that of an `init.Generator`, in `dtype`."""
+    return device.rand(*_sizes(shape)) if generator is None else generator.uniform(_sizes(shape), _chosen(dtype))
+
+
+def normal(shape: tuple, device: Any, dtype: Any, generator: Any) -> Any:
+    """Standard normal draws as an array, from the same streams."""
+    return device.randn(*_sizes(shape)) if generator is None else generator.normal(_sizes(shape), _chosen(dtype))
+
+
 def rand(
-    *shape: int, low: float = 0.0, high: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
+    *shape: int,
+    low: float = 0.0,
+    high: float = 1.0,
+    device: Any = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
 ) -> Tensor:
-    """Uniform draws from [low, high)."""
+    """Uniform draws from [low, high); from the device's own stream, or from `generator`, an `init.Generator`."""
     device = device or default_device()
-    return _leaf(device.rand(*_sizes(shape)) * (high - low) + low, device, dtype, requires_grad)
+    return as_leaf(uniform(shape, device, dtype, generator) * (high - low) + low, device, dtype, requires_grad)
 
 
 def randn(
-    *shape: int, mean: float = 0.0, std: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False
+    *shape: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    device: Any = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
 ) -> Tensor:
-    """Normal draws with the given mean and standard deviation."""
+    """Normal draws with the given mean and standard deviation; from the device's own stream, or from `generator`."""
     device = device or default_device()
-    return _leaf(device.randn(*_sizes(shape)) * std + mean, device, dtype, requires_grad)
+    return as_leaf(normal(shape, device, dtype, generator) * std + mean, device, dtype, requires_grad)
 
 
 def constant(*shape: int, c: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with c."""
     device = device or default_device()
-    dtype = dtype or get_default_dtype() or "float32"
-    return Tensor.make_const(device.full(_sizes(shape), c, dtype=dtype), requires_grad)
+    return Tensor.make_const(device.full(_sizes(shape), c, dtype=_chosen(dtype)), requires_grad)
 
 
 def ones(*shape: int, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -56,20 +80,26 @@ def zeros(*shape: int, device: Any = None, dtype: Any = None, requires_grad: boo
     return constant(*shape, c=0.0, device=device, dtype=dtype, requires_grad=requires_grad)
 
 
-def randb(*shape: int, p: float = 0.5, device: Any = None, dtype: Any = "bool", requires_grad: bool = False) -> Tensor:
-    """True (1) with probability p: where a uniform draw is at most p."""
+def randb(
+    *shape: int,
+    p: float = 0.5,
+    device: Any = None,
+    dtype: Any = "bool",
+    requires_grad: bool = False,
+    generator: Any = None,
+) -> Tensor:
+    """True (1) with probability p: where a uniform draw is at most p. From a `generator` the draws are float32."""
     device = device or default_device()
-    return _leaf(device.rand(*_sizes(shape)) <= p, device, dtype, requires_grad)
+    return as_leaf(uniform(shape, device, "float32", generator) <= p, device, dtype, requires_grad)
 
 
 def one_hot(n: int, i: Any, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Rows of the n × n identity that the whole numbers in tensor i name: i.shape + (n,)."""
     device = device or default_device()
-    dtype = dtype or get_default_dtype() or "float32"
     labels = i.numpy().astype("int64")
     if labels.size and not 0 <= labels.min() <= labels.max() < n:
         raise IndexError(f"one_hot: labels run from {labels.min()} to {labels.max()}, wanted 0 to {n - 1}")
-    return Tensor.make_const(device.one_hot(n, labels, dtype=dtype), requires_grad)
+    return Tensor.make_const(device.one_hot(n, labels, dtype=_chosen(dtype)), requires_grad)
 
 
 def zeros_like(array: Tensor, *, device: Any = None, requires_grad: bool = False) -> Tensor:

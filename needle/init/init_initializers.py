@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from ..autograd import Tensor
-from .init_basic import rand, randn
+from ..backend_selection import array_api, default_device
+from .init_basic import as_leaf, normal, rand, randn
 
 
 def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
@@ -31,6 +32,43 @@ def kaiming_normal(fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwar
     """N(0, s²), s = √(2/fan_in); shape (fan_in, fan_out)."""
     _only_relu("kaiming_normal", nonlinearity)
     return randn(fan_in, fan_out, std=math.sqrt(2) / math.sqrt(fan_in), **kwargs)
+
+
+def orthogonal(
+    fan_in: int,
+    fan_out: int,
+    gain: float = 1.0,
+    device: Any = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
+) -> Tensor:
+    """gain · Q with orthonormal columns, or rows where they are fewer, uniform among all such (arXiv:1312.6120)."""
+    device = device or default_device()
+    tall = normal((max(fan_in, fan_out), min(fan_in, fan_out)), device, dtype, generator)
+    q, r = array_api.linalg.qr(tall)
+    q = q * array_api.copysign(gain, array_api.diagonal(r))  # QR alone prefers some signs
+    return as_leaf(q if fan_in >= fan_out else q.T, device, dtype, requires_grad)
+
+
+def truncated_normal(
+    *shape: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    cut: float = 2.0,
+    device: Any = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
+) -> Tensor:
+    """N(mean, std²) without what lies more than `cut` standard deviations away: such draws are drawn again."""
+    if not cut > 0:
+        raise ValueError(f"truncated_normal: cut must be above 0 (standard deviations), got {cut}")
+    device = device or default_device()
+    draws = normal(shape, device, dtype, generator)
+    while (outside := abs(draws) > cut).any():
+        draws[outside] = normal((int(outside.sum()),), device, dtype, generator)
+    return as_leaf(draws * std + mean, device, dtype, requires_grad)
 
 
 def _only_relu(name: str, nonlinearity: str) -> None:

@@ -48,3 +48,16 @@ def mask_positive(g, y, out):
     """out = g where y > 0, else 0, for flat arrays of one length."""
     for i in range(g.size):
         out[i] = g[i] if y[i] > 0 else 0
+
+
+@Kernel
+def adam(x, g, m, v, beta1, rest1, beta2, rest2, rate, root, eps, penalty, keep):
+    """One step of Adam on flat arrays of one length; x, m and v are written to.
+
+    g += penalty·x;  m = beta1·m + rest1·g;  v = beta2·v + rest2·g²;  x = keep·x − rate·m/(root·√v + eps).
+    """
+    for i in range(x.size):
+        slope = g[i] + penalty * x[i]
+        m[i] = beta1 * m[i] + rest1 * slope
+        v[i] = beta2 * v[i] + rest2 * slope * slope
+        x[i] = keep * x[i] - rate * m[i] / (root * math.sqrt(v[i]) + eps)

@@ -9,6 +9,7 @@ from . import (
     ops_linalg,
     ops_logarithmic,
     ops_mathematic,
+    ops_normalization,
     ops_reduction,
     ops_shape,
     ops_tuple,
@@ -25,6 +26,7 @@ MODULES = (
     ops_shape,
     ops_logarithmic,
     ops_linalg,
+    ops_normalization,
 )
 from_dlpack = tensor_methods.from_dlpack
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .ops_linalg import *
     from .ops_logarithmic import *
     from .ops_mathematic import *
+    from .ops_normalization import *
     from .ops_reduction import *
     from .ops_shape import *
     from .ops_tuple import *

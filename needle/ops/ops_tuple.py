@@ -42,9 +42,9 @@ class TupleGetItem(TensorOp):
 
     def gradient(self, out_grad, node):
         (whole,) = node.inputs
-        zeros = whole.filled(0).cached_data
-        position = self.index % len(zeros)
-        return make_tuple(*[out_grad if i == position else Tensor.make_const(z) for i, z in enumerate(zeros)])
+        parts = whole.cached_data
+        mine = self.index % len(parts)
+        return make_tuple(*[out_grad if i == mine else Tensor.make_const(x).filled(0) for i, x in enumerate(parts)])
 
 
 def tuple_get_item(value: TensorTuple, index: int) -> Tensor:
