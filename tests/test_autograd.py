@@ -957,6 +957,7 @@ def test_equality_is_identity_and_tensors_are_keys():
             assert x == other
         with pytest.raises(TypeError, match="ndl.eq"):
             assert x != other
+    assert ndl.Tensor(1.0) != ndl.Tensor(1.0)
     assert {x: "x", y: "y"}[x] == "x"
     assert (x, y) == (x, y) and (x, y) != (y, x)
 

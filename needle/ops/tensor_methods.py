@@ -129,7 +129,7 @@ def _rmatmul(a: Tensor, b: Any) -> Tensor:
 
 def _eq(a: Tensor, b: Any) -> Any:
     """Identity between tensors, so that they can be dict keys; a number or an array would never be it."""
-    if is_number(b) or (hasattr(b, "__array__") and not isinstance(b, Value)):
+    if not isinstance(b, Value) and (is_number(b) or hasattr(b, "__array__")):
         raise TypeError(
             f"==: asks of a Tensor whether it is the same object, which no {type(b).__name__} is; "
             "compare values with ndl.eq(a, b) or ndl.ne(a, b)"
