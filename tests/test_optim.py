@@ -503,6 +503,7 @@ BAD = {
         lambda: optim.SGD([leaf()], momentum=0.9, nesterov=True, dampening=0.5),
         "SGD: nesterov needs dampening None or 0, got 0.5",
     ),
+    "constants": (lambda: optim.SGD([ndl.zeros(3), ndl.ones(2)]), "SGD: none of the parameters requires a gradient"),
     "nothing": (lambda: optim.SGD([]), "SGD: got no parameters; was the generator of parameters used up before?"),
     "twice": (lambda: optim.SGD([leaf(), SAME, SAME]), "SGD: parameter 2 is parameter 1 again; give each one once"),
     "twice over groups": (

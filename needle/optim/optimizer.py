@@ -38,6 +38,11 @@ class Optimizer:
             self.add_param_group(group)
         if not self.params:
             raise ValueError(f"{self._name}: got no parameters; was the generator of parameters used up before?")
+        if not any(p.requires_grad for p in self.params):
+            raise ValueError(
+                f"{self._name}: none of the parameters requires a gradient, so that nothing would be learnt; "
+                "make them with requires_grad=True, which is not the default of ndl.zeros and its kin"
+            )
 
     @property
     def _name(self) -> str:
