@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import autograd, backend_selection, data, debug, functional, init, nn, ops, optim
+from . import autograd, backend_selection, data, debug, functional, init, nn, ops, optim, storage, training
 from .autograd import (
     Op,
     Tensor,
@@ -26,6 +26,7 @@ from .modes import enable_grad, get_default_dtype, is_grad_enabled, no_grad, set
 from .numeric_check import GradcheckResult, gradcheck
 from .ops import from_dlpack
 from .optim import SGD, Adagrad, Adam, AdamW, Lion, Muon, RMSprop, clip_grad_norm, clip_grad_value
+from .storage import StorageError, load, load_checkpoint, save, save_checkpoint
 
 if TYPE_CHECKING:
     from .ops import *

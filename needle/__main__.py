@@ -36,6 +36,7 @@ PACKAGES = (
     ("nbclient", "test", "running the notebooks in the tests"),
     ("nbformat", "test", "reading the notebooks in the tests"),
     ("ipykernel", "test", "running the notebooks in the tests"),
+    ("safetensors", "test", "comparing our own file format with another reader"),
     ("jax", "bench", "comparing numbers and speed with JAX"),
     ("torch", "bench", "comparing numbers and speed with PyTorch"),
     ("threadpoolctl", "bench", "telling how many threads BLAS uses"),
