@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(workload: Workload, rivals: Sequence[Rival], rounds: int, quick: bool) -> list[Row]:
     block, patience = (QUICK_BLOCK, 0.0) if quick else (workload.block, PATIENCE)
+    rivals = [rival for rival in rivals if rival.only in ("", workload.name)]
     rows = measure(workload, rivals, rounds, block, patience, tell)
     tell("")
     print("\n" + table(rows), flush=True)

@@ -6,14 +6,15 @@ import numpy as np
 
 BATCHES, BATCH, PIXELS, CLASSES = 10, 100, 784, 10
 LR = 0.1
+CHECKED_STEPS = 5  # the first ones, whose numbers every rival must share
 
 
-def batches() -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (BATCHES, BATCH, PIXELS), float32 in [0, 1), and labels (BATCHES, BATCH), int64. As MNIST in shape only:
+def batches(batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (BATCHES, batch, PIXELS), float32 in [0, 1), and labels (BATCHES, batch), int64. As MNIST in shape only:
     speed does not depend on what they show."""
     random = np.random.RandomState(0)
-    x = random.rand(BATCHES, BATCH, PIXELS).astype("float32")
-    return x, random.randint(CLASSES, size=(BATCHES, BATCH)).astype("int64")
+    x = random.rand(BATCHES, batch, PIXELS).astype("float32")
+    return x, random.randint(CLASSES, size=(BATCHES, batch)).astype("int64")
 
 
 def weights(*widths: int) -> list[np.ndarray]:

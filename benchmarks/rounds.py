@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .inputs import CHECKED_STEPS
 from .table import NEEDLE, REFERENCE, Rival, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-CHECKED_STEPS = 5
 RTOL = 1e-5  # float32 rounds at 6e-8; sums of 784 products in another order differ by a few 1e-7
 BUSY, PATIENCE = 0.1, 1.5  # share of the machine in use above which a block waits, for so many seconds at most
 
