@@ -24,8 +24,15 @@ def layers() -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def needle():
+def centred() -> tuple[np.ndarray, np.ndarray]:
+    """Batches around 0. With pixels that are all positive a unit is on or off for a whole batch; where rounding decides
+    which, Adam's first steps, whose size is the same for every gradient, lead somewhere else."""
     x, labels = batches(BATCH)
+    return x - np.float32(0.5), labels
+
+
+def needle():
+    x, labels = centred()
     x, labels = ([ndl.Tensor(part, requires_grad=False) for part in parts] for parts in (x, labels))
     linears = []
     for weight, bias in layers():
@@ -69,7 +76,7 @@ def starter(drops):
 
 def torch_eager(fused=False, wrap=lambda function: function):
     torch = optional("torch", extra="bench", why="the PyTorch rows")
-    x, labels = map(torch.from_numpy, batches(BATCH))
+    x, labels = map(torch.from_numpy, centred())
     linears = []
     for weight, bias in layers():
         linear = torch.nn.Linear(*weight.shape)
@@ -113,3 +120,48 @@ def torch_fused():
 
 def torch_compiled():
     return torch_eager(fused=True, wrap=optional("torch", extra="bench", why="the PyTorch rows").compile)
+
+
+def jax_jit():
+    jax = optional("jax", extra="bench", why="the JAX rows")
+    jnp = jax.numpy
+    x, labels = centred()
+    x, labels = [jnp.array(part) for part in x], [jnp.array(part) for part in labels]
+    scales = [(jnp.ones(n), jnp.zeros(n)) for _ in range(BLOCKS) for n in (HIDDEN, WIDTH)]
+    parameters = [[(jnp.array(w), jnp.array(b)) for w, b in layers()], scales]
+    moments = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
+
+    def normed(h, scale):
+        return (h - h.mean(0)) * jax.lax.rsqrt(h.var(0) + 1e-5) * scale[0] + scale[1]
+
+    def loss_of(parameters, x, y, key, p):
+        (first, *inner, last), scales = parameters
+        h = jax.nn.relu(x @ first[0] + first[1])
+        for k in range(BLOCKS):
+            a, b = inner[2 * k], inner[2 * k + 1]
+            r = jax.nn.relu(normed(h @ a[0] + a[1], scales[2 * k]))
+            r = r * (jax.random.uniform(jax.random.fold_in(key, k), r.shape) >= p) / (1 - p)
+            h = jax.nn.relu(h + normed(r @ b[0] + b[1], scales[2 * k + 1]))
+        logits = jax.nn.log_softmax(h @ last[0] + last[1])
+        return -jnp.take_along_axis(logits, y[:, None], axis=1).mean()
+
+    @jax.jit
+    def update(parameters, moments, t, rate, root, x, y, p):
+        key = jax.random.fold_in(jax.random.PRNGKey(0), t)
+        loss, grads = jax.value_and_grad(loss_of)(parameters, x, y, key, p)
+        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], grads)
+        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, moments[1], grads)
+        new = jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) / root + 1e-8), parameters, m, v)
+        return new, [m, v], loss
+
+    done = 0
+
+    def step(i):
+        nonlocal parameters, moments, done
+        done += 1
+        p = P if done > CHECKED_STEPS else 0.0
+        rate, root = LR / (1 - 0.9**done), (1 - 0.999**done) ** 0.5  # in float64: 1 − 0.999 has 4 digits in float32
+        parameters, moments, loss = update(parameters, moments, done, rate, root, x[i], labels[i], p)
+        return loss
+
+    return step
