@@ -190,6 +190,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
     for name in ("epochs", "batch", "lr", "hidden", "blocks"):
         if not 0 < chosen.get(name, 1) < float("inf"):
             raise ValueError(f"--{name} must be above 0, got {chosen[name]}")
+    if args.checkpoint is not None and args.checkpoint.suffix != ".safetensors":
+        raise ValueError(f"--checkpoint must end in .safetensors, got {args.checkpoint}")
+    if args.figure.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"--figure must end in .png, .svg or .pdf, got {args.figure}")
     if args.every < 1 or chosen.get("seed", 0) < 0:
         raise ValueError("--every must be above 0, --seed not negative")
     other = set(chosen) - {"data", "promise"}
@@ -240,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"mlp_resnet: stopped; the same command goes on from {checkpoint}", file=sys.stderr)
         return 130
     if have("matplotlib"):
+        args.figure.parent.mkdir(parents=True, exist_ok=True)
         plot_history(trainer.history, args.figure)
         print(f"figure: {args.figure}")
     print(f"test accuracy: {reached:.2f} %")

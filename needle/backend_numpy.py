@@ -71,6 +71,14 @@ class CPUDevice(Device):
         """Whether `array` has memory of its own that may be written to: is no view, and not read-only."""
         return array.base is None and array.flags.writeable
 
+    def laid_out_as(self, array: numpy.ndarray, like: numpy.ndarray) -> numpy.ndarray:
+        """`array`, or a copy of it in the memory order of `like` where that is another dense one."""
+        if array.strides == like.strides or array.shape != like.shape or not like.flags.forc:
+            return array
+        copy = numpy.empty_like(like, dtype=array.dtype)
+        copy[...] = array
+        return copy
+
     def add_scaled(self, target: numpy.ndarray, source: numpy.ndarray, factor: float) -> bool:
         """target += factor · source in one pass over memory, where target owns its memory and both lie in one order.
         Whether it was done."""
@@ -206,6 +214,17 @@ def _unreadable(values: Any, error: Exception) -> str:
     if "inhomogeneous" in str(error):
         return f"the rows of this {type(values).__name__} differ in length; wanted a regular shape ({error})"
     return f"cannot make an array of this {type(values).__name__}: {error}"
+
+
+def checked_state(state: Any) -> Any:
+    """The state of a legacy generator (get_state(legacy=False)), where a position outside its table is refused: NumPy
+    believes it, and reads memory that is not its own."""
+    inner = state.get("state") if isinstance(state, dict) else None
+    if not isinstance(inner, dict):
+        raise ValueError(f"a generator's state is a dict, got {type(state).__name__}")
+    if "pos" in inner and not 0 <= inner["pos"] <= len(inner.get("key", ())) <= 624:
+        raise ValueError(f"a generator's position must lie in its table, got {inner['pos']}")
+    return state
 
 
 _CPU = CPUDevice()

@@ -183,6 +183,8 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path):
         (("--batch", "-3"), "--batch must be above 0"),
         (("--dropout", "1.5"), "Dropout"),
         (("--every", "0"), "--every must be above 0"),
+        (("--checkpoint", "d.csv"), "--checkpoint must end in .safetensors"),
+        (("--figure", "f.foo"), "--figure must end in .png"),
         (("--data", "mnist", "--folder", "nowhere"), "MNIST is not there"),
     ],
 )

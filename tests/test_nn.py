@@ -710,3 +710,10 @@ def test_a_network_learns_and_no_graph_piles_up():
     assert losses[-1] < 0.5 * losses[0]
     assert counts[0] == counts[1]
     assert (net.eval()(x).numpy().argmax(1) == labels).mean() > 0.9
+
+
+def test_a_summary_leaves_a_forward_of_ones_own():
+    model = nn.Sequential(nn.Linear(3, 2))
+    model.forward = lambda x: x * 0 + 7
+    nn.summary(model, (1, 3))
+    assert (model(ndl.ones(1, 3)).numpy() == 7).all() and model.training

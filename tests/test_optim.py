@@ -349,7 +349,7 @@ BAD_STATES = {
         lambda s: s["state"][1].update(u=s["state"][1].pop("m")),
         ["parameter 1 lacks m", "parameter 1: u is unknown"],
     ),
-    "step": (lambda s: s["state"][1].update(step=1.5), ["parameter 1: step must be a whole number >= 0, got 1.5"]),
+    "step": (lambda s: s["state"][1].update(step=1.5), ["step must be a whole number >= 0 that fits", "got 1.5"]),
     "no array": (lambda s: s["state"][1].update(m=[1.0]), ["parameter 1: m must be an array, got list"]),
     "a group less": (lambda s: s["groups"].pop(), ["1 parameter group(s), wanted 2"]),
     "a parameter less": (
@@ -555,3 +555,25 @@ def test_what_goes_wrong_later_is_told_at_the_step():
     p.grad = leaf(4)
     with pytest.raises(ValueError, match=r"parameter 1 has shape \(4,\), but m, which is remembered of it, \(2, 3\)"):
         optimizer.step()
+
+
+def test_a_step_counter_that_does_not_fit_leaves_the_old_state():
+    w = ndl.Tensor([1.0])
+    adam = optim.Adam([w], lr=0.1)
+    (w * w).sum().backward()
+    adam.step()
+    saved = adam.state_dict()
+    with pytest.raises(ValueError, match="nothing was loaded.*fits into int64"):
+        adam.load_state_dict({"groups": saved["groups"], "state": [{**saved["state"][0], "step": 2**70}]})
+    assert adam.state_dict()["state"][0]["step"] == 1
+
+
+def test_a_parameter_takes_the_memory_order_of_its_gradient_once():
+    w = ndl.Tensor(np.ones((40, 3)))
+    sgd, orders = optim.SGD([w], lr=0.1), []
+    for _ in range(3):
+        w.grad = ndl.Tensor.make_const(np.asfortranarray(np.full((40, 3), 0.5)))
+        sgd.step()
+        orders.append((w.cached_data.flags.f_contiguous, id(w.cached_data)))
+    assert orders == [(True, orders[0][1])] * 3
+    np.testing.assert_allclose(w.numpy(), 0.85)

@@ -755,3 +755,22 @@ def test_random_damage_of_a_larger_checkpoint(tmp_path):
         if bytes(damaged) != whole:
             with pytest.raises(StorageError):
                 read_checkpoint(path)
+
+
+def test_a_generator_state_that_would_read_foreign_memory_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    source = np.random.RandomState(0)
+    for position in (625, 10**9, -1):
+        state = source.get_state(legacy=False)
+        state["state"]["pos"] = position
+
+        class Hostile:
+            def state_dict(self, state=state):
+                return state
+
+            def load_state_dict(self, state):
+                raise AssertionError
+
+        ndl.save_checkpoint(path, generator=Hostile())
+        with pytest.raises(ndl.StorageError, match="a generator's position must lie in its table"):
+            ndl.load_checkpoint(path, generator=np.random.RandomState(1))

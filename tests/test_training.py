@@ -442,6 +442,7 @@ def test_resume_can_be_refused(tmp_path):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     run("sgd", tmp_path, 1)
     other = trainer(nn.Sequential(nn.Linear(6, 2)), checkpoint=tmp_path / "run.safetensors")
+    other.schedule = optim.CosineLR(other.optimizer, 4)
     with pytest.raises(ndl.StorageError, match=r"run\.safetensors: the state of model does not fit, nothing was"):
         other.fit(loader(), 1)
 
@@ -584,3 +585,56 @@ def test_bad_batches():
 def test_metrics_have_names_of_their_own(name):
     with pytest.raises(ValueError, match=f"a metric cannot be named {name}, which means something else already"):
         trainer(metrics={name: accuracy})
+
+
+# --- what a reviewer found -------------------------------------------------------------------------------------
+
+
+def review_trainer(path=None, dropout=0.0):
+    rng = np.random.default_rng(0)
+    data = ndl.data.NDArrayDataset(rng.random((12, 3), dtype=np.float32), rng.integers(2, size=12))
+    model = ndl.nn.Sequential(ndl.nn.Linear(3, 4), ndl.nn.BatchNorm1d(4), ndl.nn.Linear(4, 2))
+    optimizer = ndl.optim.Adam(model.parameters(), lr=0.01)
+    trainer = Trainer(model, ndl.nn.SoftmaxLoss(), optimizer, checkpoint=path)
+    return trainer, ndl.data.DataLoader(data, 4)
+
+
+def test_frozen_layers_stay_frozen_through_evaluation_and_search():
+    trainer, loader = review_trainer()
+    trainer.model[1].eval()
+    trainer.evaluate(loader)
+    find_lr(trainer, loader, steps=5, high=1e-3)
+    assert trainer.model.training and not trainer.model[1].training and trainer.model[2].training
+
+
+def test_to_begin_anew_forgets_what_was(tmp_path):
+    trainer, loader = review_trainer(tmp_path / "c.safetensors")
+    trainer.fit(loader, 2)
+    assert len(trainer.fit(loader, 2, resume=False)["loss"]) == 2 and trainer.epoch == 2
+    with pytest.raises(TypeError, match="epochs must be a whole number, got '3'"):
+        trainer.fit(loader, "3")
+
+
+@pytest.mark.parametrize(
+    "extra", [None, {"epoch": 1}, {"epoch": -1, "batch": 0, "totals": {}, "rows": [], "stop": False},
+              {"epoch": 1, "batch": 0, "totals": {}, "rows": [], "stop": False, "checkpoint": "elsewhere"}]
+)  # fmt: skip
+def test_a_checkpoint_that_no_trainer_wrote_changes_nothing(tmp_path, extra):
+    path = tmp_path / "c.safetensors"
+    other, loader = review_trainer(path)
+    ndl.save_checkpoint(path, extra=extra, model=other.model, optimizer=other.optimizer, loader=loader)
+    trainer, loader = review_trainer(path)
+    before = trainer.model.parameters()[0].numpy()
+    with pytest.raises(ndl.StorageError, match="is no checkpoint of a Trainer"):
+        trainer.fit(loader, 3)
+    assert np.array_equal(trainer.model.parameters()[0].numpy(), before) and trainer.checkpoint == path
+
+
+def test_a_checkpoint_with_a_schedule_wants_one(tmp_path):
+    path = tmp_path / "c.safetensors"
+    trainer, loader = review_trainer(path)
+    trainer.schedule = ndl.optim.CosineLR(trainer.optimizer, 4)
+    trainer.fit(loader, 1)
+    without, loader = review_trainer(path)
+    with pytest.raises(ndl.StorageError, match="is of a training with a schedule, which this Trainer has not"):
+        without.fit(loader, 2)

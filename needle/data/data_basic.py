@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..backend_numpy import checked_state
 from ..backend_selection import default_device
 from .data_collate import stack_items
 from .data_transforms import drawing_from, transform_list
@@ -319,7 +320,7 @@ def _set_state(generator: Any, state: Any) -> None:
     elif hasattr(generator, "bit_generator"):
         generator.bit_generator.state = state
     elif generator is not None:
-        generator.set_state(state)
+        generator.set_state(checked_state(state))
 
 
 def _length(dataset: Any) -> int:

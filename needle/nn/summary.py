@@ -92,16 +92,16 @@ def _own_parameters(model: Module) -> dict[str, int]:
 @contextmanager
 def _watched(model: Module, note: Callable[[Module, Any], None]) -> Iterator[None]:
     """Within it the model is in eval mode and `note` sees what each of its modules gives."""
-    before = [(module, module.training) for _, module in model.named_modules()]
+    before = [(module, dict(vars(module))) for _, module in model.named_modules()]
     model.eval()
     for module, _ in before:
         vars(module)["forward"] = _noting(module, note)
     try:
         yield
     finally:
-        for module, training in before:
+        for module, attributes in before:
             del vars(module)["forward"]
-            module.training = training
+            vars(module).update({name: attributes[name] for name in ("training", "forward") if name in attributes})
 
 
 def _noting(module: Module, note: Callable[[Module, Any], None]) -> Callable:

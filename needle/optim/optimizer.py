@@ -185,13 +185,14 @@ class Optimizer:
         if problems:
             listed = "; ".join(problems)
             raise ValueError(f"{self._name}.load_state_dict: nothing was loaded, since it does not fit: {listed}")
+        loaded = [
+            {name: loaded_slot(p, name, value) for name, value in state.items()}
+            for p, state in zip(self.params, states, strict=True)
+        ]
         for group, given in zip(self.param_groups, groups, strict=True):
             own = {name: value for name, value in given.items() if name not in ("params", "name")}
             group.update(self._checked(own))
-        self.state = {}
-        for p, state in zip(self.params, states, strict=True):
-            if state:
-                self.state[p] = {name: loaded_slot(p, name, value) for name, value in state.items()}
+        self.state = {p: slots for p, slots in zip(self.params, loaded, strict=True) if slots}
 
     def _misfits_of_groups(self, groups: list[Any]) -> list[str]:
         if len(groups) != len(self.param_groups):
@@ -226,8 +227,8 @@ class Optimizer:
         if name not in self.slot_names:
             return [f"{name} is unknown"]
         if name == "step":
-            right = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            return [] if right else [f"step must be a whole number >= 0, got {value!r}"]
+            right = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+            return [] if right else [f"step must be a whole number >= 0 that fits into int64, got {value!r}"]
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
             return [f"{name} must be an array, got {type(value).__name__}"]
         if tuple(value.shape) == p.shape and value.dtype == p.dtype:
@@ -276,7 +277,9 @@ def count(step: Tensor) -> int:
 def descend(p: Tensor, direction: Tensor, lr: float) -> None:
     """p ← p − lr·direction: in place where nobody else holds p's array, else in a copy, so that a snapshot
     (`p.data`, `p.detach()`) keeps its values."""
-    x, d = own_array(p), direction.cached_data
+    d = direction.cached_data
+    # In the gradient's memory order, once: with two orders every step would jump through memory.
+    x = p.cached_data = p.device.laid_out_as(own_array(p), d)
     if not p.device.add_scaled(x, d, -lr):
         p.cached_data = p.device.share(x + d * -lr)
     mark_written(p)

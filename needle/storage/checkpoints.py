@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend_numpy import checked_state
 from .errors import StorageError, broken
 from .nesting import pack, unpack
 from .safetensors_format import SHA256, read_safetensors, write_safetensors
@@ -106,7 +107,7 @@ def _set_state(part: Any, state: Any) -> None:
     if hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     elif hasattr(part, "get_state"):
-        part.set_state(state)
+        part.set_state(checked_state(state))
     elif hasattr(part, "bit_generator"):
         part.bit_generator.state = state
     else:

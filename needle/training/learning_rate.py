@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..storage import restore_states, snapshot
-from .trainer import Trainer
+from .trainer import Trainer, in_mode
 
 __all__ = ["LRSearch", "find_lr"]
 
@@ -39,14 +39,12 @@ def find_lr(trainer: Trainer, loader: Any, low: float = 1e-6, high: float = 10.0
         raise ValueError(f"find_lr: wanted 0 < low < high and at least 5 steps, got {low}, {high} and {steps}")
     parts = {**trainer.parts(loader), "numpy_random": np.random}
     parts = {name: part for name, part in parts.items() if name != "loader" or hasattr(part, "load_state_dict")}
-    before, training = snapshot(parts), trainer.model.training
+    before = snapshot(parts)
     try:
-        trainer.model.train()
-        with np.errstate(all="ignore"):
+        with in_mode(trainer.model, training=True), np.errstate(all="ignore"):
             tried = list(_losses(Trainer(trainer.model, trainer.loss, trainer.optimizer), loader, low, high, steps))
     finally:
         restore_states(parts, before, "find_lr")
-        trainer.model.train(training)
         trainer.optimizer.reset_grad()
     return _search(tried)
 

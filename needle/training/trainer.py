@@ -11,20 +11,35 @@ The loop itself is `_epoch` and `step`; by hand it takes four lines:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from ..modes import no_grad
 from ..progress import progress
-from ..storage import load_checkpoint, save_checkpoint, snapshot
+from ..storage import StorageError, load_checkpoint, read_checkpoint, save_checkpoint, snapshot
 from .history import LOGS, as_columns, write_log
 
-__all__ = ["EVENTS", "Trainer"]
+__all__ = ["EVENTS", "Trainer", "in_mode"]
 
 EVENTS = ("on_fit_begin", "on_epoch_begin", "on_gradients", "on_batch_end", "on_epoch_end", "on_fit_end")
+SAVED = {"epoch": int, "batch": int, "totals": dict, "rows": list, "stop": bool}  # of itself, in a checkpoint
 TAKEN = ("epoch", "items", "loss", "lr", "seconds")
+
+
+@contextmanager
+def in_mode(model: Any, training: bool) -> Iterator[None]:
+    """Within it the whole model trains, or does not; afterwards each layer is as it was, frozen ones frozen."""
+    modules = [module for _, module in model.named_modules()] if hasattr(model, "named_modules") else [model]
+    before = [module.training for module in modules]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, before, strict=True):
+            module.training = mode
 
 
 class Trainer:
@@ -77,7 +92,11 @@ class Trainer:
         Where the checkpoint is there, goes on from it, as if there had been no interruption: resume=False begins anew.
         Raises StorageError for a checkpoint of another model, FloatingPointError where the loss is not finite.
         """
+        if not isinstance(epochs, int):
+            raise TypeError(f"Trainer.fit: epochs must be a whole number, got {epochs!r}")
         self.batch, self.totals, self.stop = 0, {}, False
+        if not resume:
+            self.epoch, self.rows = 0, []
         self._parts = self.parts(train_loader, valid_loader)
         if self.checkpoint is not None:
             snapshot(self._parts)  # better a complaint now than after an hour
@@ -92,15 +111,10 @@ class Trainer:
     def evaluate(self, loader: Iterable) -> dict[str, float]:
         """Loss and metrics over all items, in eval mode."""
         totals: dict[str, float] = {}
-        was = self.model.training
-        self.model.eval()
-        try:
-            with no_grad():
-                for batch in loader:
-                    output, loss = self._forward(batch)
-                    self._count(totals, loss.item(), output, batch[-1])
-        finally:
-            self.model.train(was)
+        with in_mode(self.model, training=False), no_grad():
+            for batch in loader:
+                output, loss = self._forward(batch)
+                self._count(totals, loss.item(), output, batch[-1])
         return _means(totals)
 
     def latest(self, column: str) -> float:
@@ -111,10 +125,16 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        names = ("epoch", "batch", "totals", "rows", "stop")
-        save_checkpoint(self.checkpoint, extra={name: getattr(self, name) for name in names}, **self._parts)
+        save_checkpoint(self.checkpoint, extra={name: getattr(self, name) for name in SAVED}, **self._parts)
 
     def load(self) -> None:
+        """Go on from the checkpoint. StorageError, and nothing changes, where it is not of a Trainer."""
+        state = read_checkpoint(self.checkpoint)["state"]
+        found = state.get("extra")
+        if "schedule" in state and "schedule" not in self._parts:
+            raise StorageError(f"{self.checkpoint}: is of a training with a schedule, which this Trainer has not")
+        if not isinstance(found, dict) or {n: type(v) for n, v in found.items()} != SAVED or found["epoch"] < 0:
+            raise StorageError(f"{self.checkpoint}: is no checkpoint of a Trainer; name another file, or remove it")
         for name, value in load_checkpoint(self.checkpoint, **self._parts).items():
             setattr(self, name, value)
 
