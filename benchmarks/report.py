@@ -132,7 +132,8 @@ def picture(groups: Sequence[Sequence[Row]], path: Path) -> None:
             if values:
                 y = j + (i - len(names) / 2 + 0.5) * 0.8 / len(names)
                 middle = median(values)
-                axes.barh(y, middle - 1, 0.75 / len(names), left=1, color=f"C{i}", label=name if j == 0 else None)
+                told = name in axes.get_legend_handles_labels()[1]
+                axes.barh(y, middle - 1, 0.75 / len(names), left=1, color=f"C{i}", label=None if told else name)
                 axes.text(max(middle, 1), y, f" {middle:.2f}×", va="center", fontsize=8)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
