@@ -14,7 +14,7 @@ from .errors import StorageError, broken
 from .nesting import pack, unpack
 from .safetensors_format import SHA256, read_safetensors, write_safetensors
 
-__all__ = ["load_checkpoint", "read_checkpoint", "restore_states", "save_checkpoint", "snapshot"]
+__all__ = ["load_checkpoint", "read_checkpoint", "restore_parts", "restore_states", "save_checkpoint", "snapshot"]
 
 ENTRY = "needle.checkpoint"  # the metadata that makes a safetensors file a checkpoint
 VERSION = 1
@@ -44,8 +44,12 @@ def load_checkpoint(path: Any, *, numpy_random: bool = True, **parts: Any) -> An
     Runs no code of the file. Raises StorageError (a ValueError) where the file is cut, altered or no checkpoint, or a
     part is missing in it or refuses its state; no part is changed then.
     """
-    states = read_checkpoint(path)["state"]
     wanted = {**parts, NUMPY_RANDOM: np.random} if numpy_random else parts
+    return restore_parts(wanted, read_checkpoint(path)["state"], path)
+
+
+def restore_parts(wanted: Mapping[str, Any], states: Mapping[str, Any], path: Any) -> Any:
+    """`load_checkpoint` of states that were read already; returns `extra`."""
     missing = [name for name in wanted if name not in states]
     if missing:
         has = ", ".join(name for name in states if name not in ("extra", NUMPY_RANDOM))

@@ -17,9 +17,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from ..modes import no_grad
 from ..progress import progress
-from ..storage import StorageError, load_checkpoint, read_checkpoint, save_checkpoint, snapshot
+from ..storage import StorageError, read_checkpoint, restore_parts, save_checkpoint, snapshot
 from .history import LOGS, as_columns, write_log
 
 __all__ = ["EVENTS", "Trainer", "in_mode"]
@@ -135,7 +137,8 @@ class Trainer:
             raise StorageError(f"{self.checkpoint}: is of a training with a schedule, which this Trainer has not")
         if not isinstance(found, dict) or {n: type(v) for n, v in found.items()} != SAVED or found["epoch"] < 0:
             raise StorageError(f"{self.checkpoint}: is no checkpoint of a Trainer; name another file, or remove it")
-        for name, value in load_checkpoint(self.checkpoint, **self._parts).items():
+        parts = {**self._parts, "numpy_random": np.random}
+        for name, value in restore_parts(parts, state, self.checkpoint).items():
             setattr(self, name, value)
 
     # --- the loop ---
