@@ -3,7 +3,7 @@
 A kernel is the fast twin of an op's readable `compute`, and tests hold both against each other.
 """
 
-from .dense import adam, add_scaled, mask_positive, softmax_cross_entropy
+from .dense import adam, add_scaled, mask_positive, shift_logits, softmax_residual
 from .loader import Kernel, fits
 
-__all__ = ["Kernel", "adam", "add_scaled", "fits", "mask_positive", "softmax_cross_entropy"]
+__all__ = ["Kernel", "adam", "add_scaled", "fits", "mask_positive", "shift_logits", "softmax_residual"]

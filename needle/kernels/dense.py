@@ -8,30 +8,42 @@ from .loader import Kernel
 
 
 @Kernel
-def softmax_cross_entropy(z, labels, scale, residual, losses):
-    """losses[i] = ln Σ_j e^z[i,j] − z[i, labels[i]];  residual = scale·(softmax(z) − one_hot(labels)).
+def shift_logits(z, labels, shifted, losses):
+    """shifted = z − max z of its row, of which nothing overflows in e^shifted;  losses[i] = −shifted[i, labels[i]].
 
-    z and residual (N, C), labels (N,), losses (N,). Gives scale · Σ losses, NaN where a label is out of range.
+    z and shifted (N, C), labels and losses (N,). Whether all labels are in range; if not, nothing is to be used.
     """
     rows, classes = z.shape
-    everything = 0.0
     for i in range(rows):
         label = labels[i]
         if label < 0 or label >= classes:
-            return math.nan
+            return False
         largest = z[i, 0]
         for j in range(1, classes):
             largest = max(largest, z[i, j])
-        total = scale * 0  # of the right dtype; not z[i, 0] * 0, which is NaN where that is −∞
         for j in range(classes):
-            e = math.exp(z[i, j] - largest)
-            residual[i, j] = e
-            total += residual[i, j]
-        losses[i] = math.log(total) - (z[i, label] - largest)
+            shifted[i, j] = z[i, j] - largest
+        losses[i] = -shifted[i, label]
+    return True
+
+
+@Kernel
+def softmax_residual(e, labels, scale, losses):
+    """e, which comes as e^shifted, becomes scale·(softmax(z) − one_hot(labels));  losses[i] += ln Σ_j e[i, j].
+
+    Gives scale · Σ losses.
+    """
+    rows, classes = e.shape
+    everything = 0.0
+    for i in range(rows):
+        total = scale * 0  # of the right dtype
+        for j in range(classes):
+            total += e[i, j]
+        losses[i] += math.log(total)
         share = scale / total
         for j in range(classes):
-            residual[i, j] *= share
-        residual[i, label] -= scale
+            e[i, j] *= share
+        e[i, labels[i]] -= scale
         everything += losses[i]
     return everything * scale
 

@@ -109,9 +109,10 @@ class SoftmaxCrossEntropy(TensorOp):
         self.result: Any = None  # what `residual` belongs to: the op may be called again
 
     def compute(self, logits, labels):
-        kernel = kernels.softmax_cross_entropy.get() if kernels.fits(logits) else None
-        if kernel and logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind in "iu":
-            return self._compiled(kernel, logits, labels)
+        if kernels.fits(logits) and logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind in "iu":
+            shift, residual_of = kernels.shift_logits.get(), kernels.softmax_residual.get()
+            if shift:
+                return self._compiled(shift, residual_of, logits, labels)
         labels = _checked_labels(labels, logits.shape)
         z = as_floats(logits).reshape(-1, logits.shape[-1]).T  # classes first: NumPy is fastest along rows
         z = z.copy() if z.shape[0] < FEW_CLASSES else z
@@ -134,23 +135,25 @@ class SoftmaxCrossEntropy(TensorOp):
     def _scale(self, labels):
         return 1 if self.reduction != "mean" else 1 / labels.size if labels.size else math.nan
 
-    def _compiled(self, kernel, logits, labels):
-        real = logits.dtype.type
-        self.residual = residual = array_api.empty(logits.shape, logits.dtype)
-        losses = array_api.empty(labels.shape, logits.dtype)
-        loss = kernel(logits, labels, real(self._scale(labels)), residual, losses)
-        if math.isnan(loss):
+    def _compiled(self, shift, residual_of, logits, labels):
+        e, losses = array_api.empty_like(logits), array_api.empty(labels.shape, logits.dtype)
+        if not shift(logits, labels, e, losses):
             _checked_labels(labels, logits.shape)
-        self.result = losses if self.reduction == "none" else real(loss)
+        array_api.exp(e, out=e)  # NumPy's, since compilers give one that takes element by element
+        loss = residual_of(e, labels, logits.dtype.type(self._scale(labels)), losses)
+        self.residual = e
+        self.result = losses if self.reduction == "none" else logits.dtype.type(loss)
         return self.result
 
     def gradient(self, out_grad, node):
         logits, labels = node.inputs
-        residual = Tensor.make_const(self.residual)
-        if is_grad_enabled() or self.result is not node.cached_data:
-            residual = softmax(logits) - one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-            residual = residual / labels.cached_data.size if self.reduction == "mean" else residual
-        return residual * (reshape(out_grad, (*out_grad.shape, 1)) if self.reduction == "none" else out_grad), None
+        each = self.reduction == "none"
+        if not is_grad_enabled() and self.result is node.cached_data:
+            g = out_grad.cached_data
+            return Tensor.make_const(self.residual * (g.reshape((*g.shape, 1)) if each else g)), None
+        residual = softmax(logits) - one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        residual = residual / labels.cached_data.size if self.reduction == "mean" else residual
+        return residual * (reshape(out_grad, (*out_grad.shape, 1)) if each else out_grad), None
 
 
 def _checked_labels(labels: Any, shape: tuple[int, ...]) -> Any:
