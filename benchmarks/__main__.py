@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .report import circumstances, picture, results, table
 from .rounds import PATIENCE, Row, WrongNumbers, measure
-from .table import RIVALS, WORKLOADS, Rival, Workload
+from .table import NEEDLE, RIVALS, WORKLOADS, Rival, Workload
 
 FOLDER = Path(__file__).resolve().parent
 ROUNDS = 25
@@ -33,11 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(workload: Workload, rivals: Sequence[Rival], rounds: int, quick: bool) -> list[Row]:
     block, patience = (QUICK_BLOCK, 0.0) if quick else (workload.block, PATIENCE)
-    rivals = [rival for rival in rivals if rival.only in ("", workload.name)]
+    rivals = [rival for rival in rivals if takes_part(rival, workload)]
     rows = measure(workload, rivals, rounds, block, patience, tell)
     tell("")
     print("\n" + table(rows), flush=True)
     return rows
+
+
+def takes_part(rival: Rival, workload: Workload) -> bool:
+    invited = not workload.rivals or rival.name in (NEEDLE.name, *workload.rivals)
+    return invited and workload.name.startswith(rival.only)
 
 
 def tell(text: str) -> None:
@@ -70,13 +75,19 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(text: str, known: Sequence[Workload] | Sequence[Rival], parser: argparse.ArgumentParser) -> list:
-    """The entries of `known` that `text` names, with commas between."""
+    """The entries of `known` that `text` names, with commas between; `begin*` names all that begin so."""
     by_name = {entry.name: entry for entry in known}
-    names = [name.strip() for name in text.split(",")]
+    names = [name for word in text.split(",") for name in begun(word.strip(), by_name)]
     for name in names:
         if name not in by_name:
             parser.error(f"there is no {name!r}; choose from {', '.join(by_name)}")
     return [by_name[name] for name in names]
+
+
+def begun(word: str, names: Iterable[str]) -> list[str]:
+    """`word`, or the names that it stands for; itself too where there are none, for the error to tell."""
+    found = [name for name in names if word.endswith("*") and name.startswith(word[:-1])]
+    return found or [word]
 
 
 if __name__ == "__main__":

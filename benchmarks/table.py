@@ -19,12 +19,13 @@ class Workload:
     block: int
     options: dict[str, Any] = field(default_factory=dict)
     ops: int = 1
+    rivals: tuple[str, ...] = ()  # beside needle; none named: all
 
 
 @dataclass(frozen=True)
 class Rival:
     """A framework: the `function` that makes its step, the packages that it must not see, and the one workload that
-    it is for, if it is not for all."""
+    it is for, or how the names of several begin, if it is not for all."""
 
     name: str
     function: str
@@ -41,6 +42,34 @@ WORKLOADS = [
     Workload("forward", "one 4×4 addition, forward", "benchmarks.per_op", 100, {"backward": False}, ops=100),
     Workload("backward", "one 4×4 addition, and its gradient", "benchmarks.per_op", 50, {"backward": True}, ops=100),
 ]
+
+ARRAYS = "needle cpu_numpy", "PyTorch eager", "NumPy by hand"
+
+
+def _array(op: str, title: str, block: int, side: int = 1000) -> Workload:
+    name = f"ndarray_{op}" + (f"_{side}" if side != 1000 else "")
+    return Workload(name, title, "benchmarks.ndarray", block, {"op": op, "side": side}, rivals=ARRAYS)
+
+
+WORKLOADS += [
+    _array("add", "NDArray: x + y, a million float32", 40),
+    _array("add_transposed", "NDArray: x.T + row, 1000×1000", 20),
+    _array("exp", "NDArray: exp(x), a million float32", 40),
+    _array("sum", "NDArray: sum of 1000×1000", 80),
+    _array("sum_0", "NDArray: sum of 1000×1000, axis 0", 80),
+    _array("sum_1", "NDArray: sum of 1000×1000, axis 1", 80),
+    _array("max_0", "NDArray: max of 1000×1000, axis 0", 80),
+    _array("max_1", "NDArray: max of 1000×1000, axis 1", 80),
+    _array("compact_transposed", "NDArray: compact copy of x.T, 1000×1000", 20),
+    _array("compact_transposed", "NDArray: compact copy of x.T, 1024×1024", 20, 1024),
+    _array("compact_slice", "NDArray: compact copy of x[::2, ::3]", 100),
+    _array("setitem_slice", "NDArray: x[::2, ::3] = y", 100),
+    _array("matmul", "NDArray: x @ y, 64×64", 1000, 64),
+    _array("matmul", "NDArray: x @ y, 128×128", 300, 128),
+    _array("matmul", "NDArray: x @ y, 256×256", 100, 256),
+    _array("matmul", "NDArray: x @ y, 512×512", 20, 512),
+    _array("matmul_transposed", "NDArray: x.T @ y, 512×512", 20, 512),
+]
 # fmt: on
 
 NEEDLE = Rival("needle", "needle")
@@ -48,6 +77,10 @@ REFERENCE = Rival("PyTorch eager", "torch_eager")
 RIVALS = [
     NEEDLE,
     Rival("needle without Numba", "needle", without=("numba",)),
+    Rival("needle jit", "needle_jit"),
+    Rival("needle jit, own generator", "needle_jit_generator", only="mlp_resnet"),
+    Rival("needle jit without Numba", "needle_jit", without=("numba",)),
+    Rival("needle cpu_numpy", "needle_cpu_numpy", only="ndarray_"),
     REFERENCE,
     Rival("PyTorch fused Adam", "torch_fused", only="mlp_resnet"),
     Rival("torch.compile", "torch_compiled"),

@@ -11,7 +11,7 @@ from .autograd import (
     TensorTupleOp,
     Value,
 )
-from .backend_selection import BACKEND, Device, NDArray, all_devices, array_api, cpu, default_device
+from .backend_selection import BACKEND, Device, NDArray, all_devices, array_api, cpu, cuda, default_device
 from .debug import (
     AnomalyError,
     PromotionError,
@@ -27,6 +27,9 @@ from .numeric_check import GradcheckResult, gradcheck
 from .ops import from_dlpack
 from .optim import SGD, Adagrad, Adam, AdamW, Lion, Muon, RMSprop, clip_grad_norm, clip_grad_value
 from .storage import StorageError, load, load_checkpoint, save, save_checkpoint
+
+if BACKEND == "nd":
+    from .backend_selection import cpu_numpy
 
 if TYPE_CHECKING:
     from .ops import *

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy
 
+from . import backend_cupy
 from .backend_selection import BACKEND, all_devices
 from .debug import record_sites
 from .numeric_check import gradcheck
@@ -62,7 +63,8 @@ def info(_: argparse.Namespace) -> int:
         ("needle", f"{installed('needle') or 'not installed'}, from {Path(__file__).parent}"),
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("NumPy", numpy.__version__),
-        ("backend", f"{BACKEND} (NEEDLE_BACKEND chooses); devices: {devices()}"),
+        ("backend", f"{BACKEND} (NEEDLE_BACKEND chooses 'np' or 'nd'); devices: {devices()}"),
+        *[(repr(device).removeprefix("needle."), ability(device)) for device in all_devices()],
         ("processors", f"{os.cpu_count()}, of which this process may use {usable_processors()}"),
         ("memory", memory()),
         ("BLAS", blas()),
@@ -87,6 +89,17 @@ def installed(name: str) -> str | None:
 
 def devices() -> str:
     return ", ".join(repr(device) if device.enabled() else f"{device!r} (not enabled)" for device in all_devices())
+
+
+def ability(device: Any) -> str:
+    """What a device computes with; or why it cannot be used."""
+    if "cuda" in repr(device):
+        gpu = backend_cupy.cuda(getattr(device, "index", 0))
+        trouble = gpu.why_not()
+        return gpu.described() if trouble is None else f"not enabled: {trouble}"
+    if "cpu_numpy" in repr(device):
+        return "NumPy alone: the reference"
+    return "NumPy, and Numba's kernels" if have("numba") else "NumPy (Numba would add compiled kernels)"
 
 
 def usable_processors() -> int:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .backend_selection import default_device, device_of
+from .backend_selection import HOST, default_device, device_of
 from .graph import LetGo, Op, TensorOp, TensorTupleOp, Value, as_tuple, find_topo_sort, reverse_pass
 from .modes import Recording, enable_grad, get_default_dtype, mode
 from .tensor_protocol import TensorMethods
@@ -198,7 +198,7 @@ def _as_array(array: Any, device: Any, dtype: Any) -> Any:
         array, device = array.cached_data, device or array.device
         if device == device_of(array) and (dtype is None or dtype == array.dtype):
             return array
-        return device.array(device_of(array).to_numpy(array), dtype)
+        return _copied(array, device, dtype)
     if isinstance(array, TensorTuple) or (isinstance(array, (list, tuple)) and _holds_tensors(array)):
         raise TypeError("Tensor: got a list of tensors, whose gradients would be lost; use ndl.stack(tensors, axis=0)")
     if device is not None and not hasattr(device, "array"):
@@ -206,7 +206,16 @@ def _as_array(array: Any, device: Any, dtype: Any) -> Any:
     if dtype is None and isinstance(array, (float, list, tuple)) and get_default_dtype() is not None:
         made = (device or default_device()).array(array)
         return made.astype(get_default_dtype()) if made.dtype.kind == "f" else made
+    if device_of(array) is not HOST:
+        return _copied(array, device or device_of(array), dtype)
     return (device or default_device()).array(array, dtype)
+
+
+def _copied(array: Any, device: Any, dtype: Any) -> Any:
+    """A copy on `device` of an array that lies on one of ours, in its own dtype unless another is wanted."""
+    source = device_of(array)
+    values = array if source == device else source.to_numpy(array)
+    return device.array(values, array.dtype if dtype is None else dtype)
 
 
 def _holds_tensors(items: Any) -> bool:
@@ -256,6 +265,8 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
         kept = [(node, LazyGradient.promise(grad, recipe, node)) for node, grad in kept]
     if mode.observer is not None:
         mode.observer.after_backward(output, recipe.seed, kept)
+    if accumulate and mode.recorder is not None:
+        mode.recorder.grads_read.update(node for node, _ in kept)
     for node, grad in kept:
         node.grad = _sum(node.grad, grad, create_graph) if accumulate and node.grad is not None else grad
     if not retain_graph:
@@ -273,7 +284,7 @@ def _without_sharing(kept: list[tuple[Value, Tensor]], seed: Tensor) -> Iterator
 
 def _twin(tensor: Tensor) -> Tensor:
     """The same node of the graph over a copy of its numbers."""
-    twin = Tensor.make_const(tensor.device.array(tensor.cached_data), tensor.requires_grad)
+    twin = Tensor.make_const(tensor.device.array(tensor.cached_data, tensor.dtype), tensor.requires_grad)
     twin.op, twin.inputs = tensor.op, tensor.inputs
     return twin
 

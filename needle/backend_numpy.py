@@ -6,6 +6,7 @@ never name an array library.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy
@@ -14,7 +15,10 @@ from . import kernels
 
 
 class Device:
-    """A place where arrays live. Devices of one type are equal."""
+    """A place where arrays live. Devices of one type are equal.
+
+    The methods here serve every array that follows NumPy's rules; `CPUDevice` shows what else a device has.
+    """
 
     def __repr__(self) -> str:
         return "needle." + type(self).__name__.removesuffix("Device").lower() + "()"
@@ -27,6 +31,37 @@ class Device:
 
     def enabled(self) -> bool:
         return False
+
+    def synchronize(self) -> None:
+        """Wait until all that was asked of the device is done."""
+
+    def batch(self, values: Any) -> Any:
+        """A batch of data as tensors hold it here, without a copy where the device can do without."""
+        return self.share(values)  # type: ignore[attr-defined]
+
+    def reshape(self, array: Any, shape: Any) -> Any:
+        """The same elements in row-major order under another shape, however they lie in memory."""
+        return array.reshape(shape)
+
+    def getitem(self, array: Any, index: Any) -> Any:
+        """array[index] by NumPy's rules."""
+        return array[index]
+
+    def setitem(self, array: Any, index: Any, value: Any) -> None:
+        """array[index] = value by NumPy's rules."""
+        array[index] = value
+
+    def drawn(self, method: Any, *args: Any) -> Any:
+        """method(*args), which gives random numbers: anew in each call where a recording is replayed."""
+        return method(*args)
+
+    def check(self, function: Any, *args: Any) -> Any:
+        """function(*args), which raises where a value is wrong: in each call where a recording is replayed."""
+        return function(*args)
+
+    def certain(self, condition: Any) -> bool:
+        """Whether a shortcut that wants all of `condition` may be taken. False where values are not to be looked at."""
+        return bool(condition.all())
 
 
 class CPUDevice(Device):
@@ -79,6 +114,10 @@ class CPUDevice(Device):
         copy[...] = array
         return copy
 
+    def add_at(self, array: numpy.ndarray, index: Any, value: Any) -> None:
+        """array[index] += value, where an element named twice gets both."""
+        numpy.add.at(array, index, value)
+
     def add_scaled(self, target: numpy.ndarray, source: numpy.ndarray, factor: float) -> bool:
         """target += factor · source in one pass over memory, where target owns its memory and both lie in one order.
         Whether it was done."""
@@ -124,13 +163,20 @@ class CPUDevice(Device):
         array.fill(fill_value)  # a third of numpy.full's time, for small arrays
         return array
 
-    def rand(self, *shape: int) -> numpy.ndarray:
-        """Uniform draws from [0, 1), float64. rand() of no axes is a 0-d array."""
-        return numpy.asarray(numpy.random.rand(*shape))
+    def arange(self, n: int, dtype: Any = "int64") -> numpy.ndarray:
+        """0, 1 … n − 1."""
+        return numpy.arange(n, dtype=dtype)
 
-    def randn(self, *shape: int) -> numpy.ndarray:
-        """Standard normal draws, float64."""
-        return numpy.asarray(numpy.random.randn(*shape))
+    def eye(self, n: int, dtype: Any = "float32") -> numpy.ndarray:
+        return numpy.eye(n, dtype=dtype)
+
+    def rand(self, *shape: int, dtype: Any = "float64") -> numpy.ndarray:
+        """Uniform draws from [0, 1), made in float64. rand() of no axes is a 0-d array."""
+        return numpy.asarray(numpy.random.rand(*shape), dtype)
+
+    def randn(self, *shape: int, dtype: Any = "float64") -> numpy.ndarray:
+        """Standard normal draws, made in float64."""
+        return numpy.asarray(numpy.random.randn(*shape), dtype)
 
     def one_hot(self, n: int, i: Any, dtype: Any = "float32") -> numpy.ndarray:
         return numpy.eye(n, dtype=dtype)[i]
@@ -232,12 +278,24 @@ def checked_state(state: Any) -> Any:
 _CPU = CPUDevice()
 
 
+class _Recording(threading.local):
+    device: Any = None
+
+
+_recording = _Recording()
+
+
+def recording_on(device: Any) -> None:
+    """Have this thread's CPU be `device`, which records what is made on it; None: no longer."""
+    _recording.device = device
+
+
 def cpu() -> CPUDevice:
-    return _CPU
+    return _recording.device or _CPU
 
 
 def default_device() -> CPUDevice:
-    return _CPU
+    return _recording.device or _CPU
 
 
 def all_devices() -> list[Device]:

@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from .autograd import Tensor, Value, as_tuple, find_topo_sort, reverse_pass
-from .backend_selection import NDArray, array_api, device_of
+from .backend_selection import array_api, device_of
 from .failures import arrays_of, describe, made_at, site_of
 from .modes import mode, no_grad
 from .ops import DivScalar, EWiseDiv, EWisePow, Exp, Expm1, Log, Log1p, PowerScalar, Rsqrt, Sqrt, Where
@@ -284,8 +284,7 @@ def fingerprint(value: Value) -> int:
     """A checksum of the elements, in order."""
     total = 0
     for a in arrays_of(value):
-        local: Any = a if isinstance(a, NDArray) else device_of(a).to_numpy(a)
-        total = zlib.crc32(array_api.ascontiguousarray(local).data, total)
+        total = zlib.crc32(array_api.ascontiguousarray(device_of(a).to_numpy(a)).data, total)
     return total
 
 
@@ -386,10 +385,10 @@ def _range(a: Any) -> str:
     text = f"{a.shape} {a.dtype}"
     if a.dtype.kind not in "iuf" or not a.size:
         return text
-    finite = a[array_api.isfinite(a)]
-    counts = (("NaN", array_api.isnan(a)), ("infinite", array_api.isinf(a)), ("zero", a == 0))
+    finite = device_of(a).getitem(a, array_api.isfinite(a))
+    counts = (("NaN", array_api.isnan(a)), ("infinite", array_api.isinf(a)), ("zero", array_api.equal(a, 0)))
     found = [f"{int(where.sum())} {name}" for name, where in counts if where.any()]
-    text += f" from {finite.min():.4g} to {finite.max():.4g}" if finite.size else ""
+    text += f" from {finite.min().item():.4g} to {finite.max().item():.4g}" if finite.size else ""
     return f"{text}, {', '.join(found)}" if found else text
 
 
@@ -471,10 +470,10 @@ CAUSES: list[tuple[tuple[type, ...], Callable[..., Any], str]] = [
     ((EWiseDiv,), lambda op, a, b: b == 0, DIVISION),
     ((DivScalar,), lambda op, a: op.scalar == 0, "division by 0"),
     ((Exp, Expm1), _overflows, OVERFLOW),
-    ((PowerScalar,), lambda op, a: (a < 0) & (op.scalar % 1 != 0), NO_POWER),
-    ((PowerScalar,), lambda op, a: (a == 0) & (op.scalar < 1), POWER_AT_0),
-    ((EWisePow,), lambda op, a, b: (a < 0) & (b % 1 != 0), NO_POWER),
-    ((EWisePow,), lambda op, a, b: (a == 0) & (b < 1), POWER_AT_0),
+    ((PowerScalar,), lambda op, a: array_api.logical_and(a < 0, op.scalar % 1 != 0), NO_POWER),
+    ((PowerScalar,), lambda op, a: array_api.logical_and(a == 0, op.scalar < 1), POWER_AT_0),
+    ((EWisePow,), lambda op, a, b: array_api.logical_and(a < 0, b % 1 != 0), NO_POWER),
+    ((EWisePow,), lambda op, a, b: array_api.logical_and(a == 0, b < 1), POWER_AT_0),
 ]
 
 

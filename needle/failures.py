@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .backend_selection import device_of
+from .backend_selection import device_of, explained
 
 
 def op_failure(op: Any, inputs: Sequence[Any], error: Exception) -> Exception:
@@ -17,10 +17,12 @@ def op_failure(op: Any, inputs: Sequence[Any], error: Exception) -> Exception:
     if len(devices) > 1:
         return ValueError(
             f"{name}: arguments are on different devices, {' and '.join(devices)}; move them to one device "
-            f"first: ndl.Tensor(x, device=...)\n  got {describe(inputs)}{made_at(inputs)}"
+            f"first: x.to(device)\n  got {describe(inputs)}{made_at(inputs)}"
         )
     advice = _advice(op, [getattr(x, "shape", None) for x in inputs], str(error))
-    return same_type(error, f"{name}: {error}\n  got {describe(inputs)}{_settings(op)}{advice}{made_at(inputs)}")
+    return same_type(
+        error, f"{name}: {explained(error)}\n  got {describe(inputs)}{_settings(op)}{advice}{made_at(inputs)}"
+    )
 
 
 def not_tensors(name: str, inputs: Sequence[Any]) -> TypeError:

@@ -135,7 +135,7 @@ def _direction(v: Any, like: Tensor, what: str, whose: str) -> Tensor:
     if v is None or isinstance(v, dict):
         raise TypeError(f"{what} is a {type(v).__name__}, wanted a Tensor of shape {like.shape}, {whose}")
     if not isinstance(v, Tensor):
-        v = Tensor(v, dtype=like.dtype, requires_grad=False)
+        v = Tensor(v, device=like.device, dtype=like.dtype, requires_grad=False)
     if v.shape != like.shape:
         raise ValueError(f"{what} has shape {v.shape}, wanted {like.shape}, {whose}")
     return v
@@ -268,7 +268,7 @@ def _jacobian(f: Callable, argnums: int, name: str) -> Callable:
         output = _checked(output, name)
         pulled = [_pull(output, seed, [x])[0] for seed in _unit_seeds(output)]
         if not pulled:
-            return Tensor(default_device().zeros(*output.shape, *x.shape, dtype=x.dtype), requires_grad=False)
+            return Tensor.make_const(x.device.zeros(*output.shape, *x.shape, dtype=x.dtype))
         return stack(pulled, axis=0).reshape((*output.shape, *x.shape))
 
     return rows
@@ -278,7 +278,7 @@ def _unit_seeds(output: Tensor) -> list[Tensor]:
     seeds = []
     for i in range(output.size):
         seed = output.device.zeros(output.size, dtype=output.dtype)
-        seed[i] = 1
+        output.device.setitem(seed, i, 1)
         seeds.append(Tensor.make_const(seed.reshape(output.shape)))
     return seeds
 

@@ -29,8 +29,11 @@ class Op:
     differentiable = True
 
     def __call__(self, *inputs: Any) -> Any:
+        recorder = mode.recorder
         try:
-            if len(inputs) == 2:  # spelt out, since unpacking a list costs as much as adding two small arrays
+            if recorder is not None:
+                data = recorder.compute(self, inputs)
+            elif len(inputs) == 2:  # spelt out, since unpacking a list costs as much as adding two small arrays
                 a, b = inputs
                 data = self.compute(a.cached_data, b.cached_data)
             else:

@@ -14,6 +14,7 @@ from .backend_selection import array_api
 class _Mode(threading.local):
     recording = True
     observer: Any = None  # made(value, op, inputs), before_backward(output), after_backward(output, seed, kept)
+    recorder: Any = None  # of ndl.jit: compute(op, inputs), options(…), count(step), drawn(…)
 
 
 mode = _Mode()

@@ -49,7 +49,7 @@ def build(one: Example, training: bool = True) -> nn.Module:
     module = one.make().train(training)
     rng = np.random.default_rng(0)
     for _, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        tensor.data = ndl.Tensor(rng.uniform(0.5, 1.5, tensor.shape))
+        tensor.data = ndl.Tensor(rng.uniform(0.5, 1.5, tensor.shape), dtype=tensor.dtype)
     return module
 
 

@@ -86,9 +86,9 @@ mutant(nn.Dropout, "forward", "draws in eval mode", "return x\n", "return x + ra
 mutant(nn.Dropout, "forward", "p = 1 divides by 0", "mask * 0", "mask * float('nan')")
 mutant(nn.Dropout, "forward", "generator not used", "generator=self.generator", "generator=None")
 mutant(nn.Dropout, "forward", "detached", "x * (", "x.detach() * (")
-mutant(nn.Embedding, "forward", "one off", "getitem(self.weight, rows)", "getitem(self.weight, rows - 1)")
+mutant(nn.Embedding, "_rows", "one off", "return rows", "return rows - 1")
 mutant(nn.Embedding, "forward", "weight detached", "getitem(self.weight,", "getitem(self.weight.detach(),")
-mutant(nn.Embedding, "forward", "range not checked", "if rows.size:", "if False:")
+mutant(nn.Embedding, "_rows", "range not checked", "if rows.size:", "if False:")
 mutant(nn.Embedding, "_check", "one too many allowed", "highest > last:", "highest > last + 1:")
 mutant(nn.Embedding, "_check", "negative allowed", "lowest < 0 or", "")
 mutant(nn.Embedding, "__init__", "uniform weight", "randn(", "kaiming_uniform(")
@@ -236,5 +236,5 @@ mutant(nn_module, "_walk", "a shared tensor counts twice", "seen.add(id(value))"
 mutant(nn_module, "_open", "tuples not opened", "(dict, list, tuple)", "(dict, list)")
 mutant(nn_module, "_open", "dicts not opened", "(dict, list, tuple)", "(list, tuple)")
 mutant(nn_module, "_copy", "loaded arrays shared",
-       "like.device.array(value.numpy() if isinstance(value, Tensor) else value)",
+       "like.device.array(values, values.dtype)",
        "value.cached_data if isinstance(value, Tensor) else value")  # fmt: skip

@@ -87,7 +87,7 @@ def check_row(row: Row, device: Any = None) -> None:
             _check_case(row, one, device)
     for kink in row.kinks:
         with failing_as(f"{row.name} at {kink.where}"):
-            _check_kink(row, kink)
+            _check_kink(row, kink, device)
 
 
 @contextmanager
@@ -126,7 +126,12 @@ def parts(output: Any) -> list[Any]:
 
 
 def leaves(arrays: list[np.ndarray], variable: list[bool], device: Any = None) -> list[ndl.Tensor]:
-    return [ndl.Tensor(a, device=device, requires_grad=v) for a, v in zip(arrays, variable, strict=True)]
+    return [tensor(a, device, v) for a, v in zip(arrays, variable, strict=True)]
+
+
+def tensor(array: np.ndarray, device: Any, requires_grad: bool = False) -> ndl.Tensor:
+    """In the dtype of the array, whatever the device makes of one by itself."""
+    return ndl.Tensor(array, device=device, dtype=array.dtype, requires_grad=requires_grad)
 
 
 def forward(row: Row, one: Case, arrays: list[np.ndarray], variable: list[bool], device: Any = None) -> tuple:
@@ -152,7 +157,7 @@ def _check_case(row: Row, one: Case, device: Any) -> None:
     kept = [np.array_equal(t.numpy(), a, equal_nan=True) for t, a in zip(tensors, before, strict=True)]
     assert all(kept), "an input was changed"
     _check_float32(row, one, arrays, device)
-    _check_strided(row, one, arrays, variable)
+    _check_strided(row, one, arrays, variable, device)
     _check_recording(row, one, arrays, variable, device)
     if row.smooth and any(variable):
         _check_first(row, one, arrays, variable, device)
@@ -202,19 +207,20 @@ def _check_float32(row: Row, one: Case, arrays: list[np.ndarray], device: Any) -
                 near(g, w, 10 * row.band, "float32 gradient")
 
 
-def strided(array: np.ndarray) -> np.ndarray:
-    """The same numbers in memory that is neither row-major nor without gaps."""
+def strided(array: np.ndarray, device: Any = None) -> Any:
+    """The same numbers on the device, in memory that is neither row-major nor without gaps."""
+    device = device or ndl.default_device()
     if array.ndim == 0:
-        return array
-    roomy = np.empty((*array.shape[::-1][:-1], 2 * array.shape[0]), dtype=array.dtype).T
-    roomy[::2] = array
-    return roomy[::2]
+        return device.array(array, array.dtype)
+    roomy = np.ones((*array.shape[::-1][:-1], 2 * array.shape[0]), dtype=array.dtype)
+    roomy.T[::2] = array
+    return device.getitem(device.array(roomy, roomy.dtype).T, slice(None, None, 2))
 
 
-def _check_strided(row: Row, one: Case, arrays: list[np.ndarray], variable: list[bool]) -> None:
+def _check_strided(row: Row, one: Case, arrays: list[np.ndarray], variable: list[bool], device: Any) -> None:
     """Values and gradients do not depend on how the inputs lie in memory."""
-    compact, wanted = forward(row, one, arrays, variable)
-    spread = [ndl.Tensor.make_const(strided(a), v) for a, v in zip(arrays, variable, strict=True)]
+    compact, wanted = forward(row, one, arrays, variable, device)
+    spread = [ndl.Tensor.make_const(strided(a, device), v) for a, v in zip(arrays, variable, strict=True)]
     outputs = parts(row.call(*spread, **one.options))
     for y, w in zip(outputs, wanted, strict=True):
         near(y.numpy(), w.numpy(), 1e-13, "values of inputs with strides")
@@ -242,7 +248,7 @@ def _check_recording(row: Row, one: Case, arrays: list[np.ndarray], variable: li
 
 def pull(outputs: list[Any], out_grads: list[np.ndarray], inputs: list[ndl.Tensor]) -> list[np.ndarray]:
     """dL/d(inputs) as arrays, for L = Σ out_grad · output; zeros where L does not depend on an input."""
-    found = pull_tensors(outputs, [ndl.Tensor(g, requires_grad=False) for g in out_grads], inputs)
+    found = pull_tensors(outputs, [tensor(g, y.device) for g, y in zip(out_grads, outputs, strict=True)], inputs)
     return [g.numpy() for g in found]
 
 
@@ -299,7 +305,7 @@ def _check_second(row: Row, one: Case, arrays: list[np.ndarray], variable: list[
     tensors, outputs = forward(row, one, arrays, variable, device)
     out_grads = seeds(outputs, rng)
     directions = [rng.standard_normal(a.shape) for a in arrays]
-    seed_tensors = [ndl.Tensor(g) for g in out_grads]
+    seed_tensors = leaves(out_grads, [True] * len(out_grads), device)
     grads = pull_tensors(outputs, seed_tensors, tensors)
     chosen = [i for i, v in enumerate(variable) if v and grads[i].requires_grad]
     if not chosen:
@@ -321,8 +327,8 @@ def _check_second(row: Row, one: Case, arrays: list[np.ndarray], variable: list[
         same_slope(float((seconds[len(tensors) + k] * d).sum()), wanted, row.rule_band, "second derivative, out_grad")
 
 
-def _check_kink(row: Row, kink: Kink) -> None:
-    inputs = [ndl.Tensor(np.array(x, dtype=float)) for x in kink.inputs]
+def _check_kink(row: Row, kink: Kink, device: Any) -> None:
+    inputs = [tensor(np.array(x, dtype=float), device, True) for x in kink.inputs]
     with np.errstate(all="ignore"):
         output = (kink.call or row.call)(*inputs)
         output.backward()

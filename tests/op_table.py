@@ -17,6 +17,7 @@ import scipy.special
 from op_check import Case, Fixed, Kink, Row, case, check_row
 
 import needle as ndl
+from needle import backend_ndarray
 from needle.functional import Alias, Checkpoint, CustomGradient
 from needle.ops import ops_elementwise, ops_logarithmic, ops_mathematic, ops_reduction
 
@@ -584,7 +585,7 @@ row("argsort", ndl.ops.ArgSort, ndl.argsort, lambda a, axis=-1: np.argsort(a, ax
 row("sort", None, ndl.sort, lambda a, axis=-1: np.sort(a, axis),
     case((3, 4)), case((3, 4), axis=0), case((2, 3, 2), axis=1), case((0,)), case((1,)), samplers=(distinct,),
     kinks=(Kink("equal elements", "each its own, in their old order", ([1.0, 1.0, 0.0],), ([2.0, 3.0, 1.0],),
-                lambda a: (ndl.sort(a) * ndl.Tensor([1.0, 2.0, 3.0], requires_grad=False)).sum()),),
+                lambda a: (ndl.sort(a) * np.array([1.0, 2.0, 3.0])).sum()),),
     torch=lambda a, axis=-1: a.sort(axis).values, jax=lambda a, axis=-1: jnp.sort(a, axis))  # fmt: skip
 
 
@@ -675,6 +676,15 @@ row("tensordot", None, ndl.tensordot, np.tensordot,
         a, b, axes if isinstance(axes, int) else [np.ravel(x).tolist() for x in axes]
     ),
     jax=lambda a, b, axes=2: jnp.tensordot(a, b, axes))  # fmt: skip
+
+# --- devices ---
+
+
+def there_and_back(a):
+    return ndl.to_device(ndl.to_device(a, backend_ndarray.cpu_numpy()), a.device)
+
+
+row("to_device", ndl.ops.ToDevice, there_and_back, lambda a: a + 0, *SHAPES)
 
 # --- tuples ---
 

@@ -68,14 +68,15 @@ def by_formula(case: Case) -> Iterator[list[np.ndarray]]:
         yield list(xs)
 
 
-def in_needle(case: Case) -> Iterator[list[np.ndarray]]:
-    params = [ndl.Tensor(x) for x in starts(case.shapes)]
+def in_needle(case: Case, device: Any = None) -> Iterator[list[np.ndarray]]:
+    where = {"device": device, "dtype": "float64"}
+    params = [ndl.Tensor(x, **where) for x in starts(case.shapes)]
     optimizer = case.make(params, **case.settings)
     for t in range(STEPS):
         optimizer.lr = rate_at(case.settings["lr"], t)
         for i, p in enumerate(params):
             g = slope(p.numpy(), i, t)
-            p.grad = None if g is None else ndl.Tensor(g)
+            p.grad = None if g is None else ndl.Tensor(g, **where)
         optimizer.step()
         yield [p.numpy() for p in params]
 
@@ -126,9 +127,9 @@ def ways(case: Case) -> list[str]:
     return list(WAYS) if issubclass(case.make, optim.Adam) else ["as installed"]
 
 
-def check(case: Case, way: str = "as installed") -> None:
+def check(case: Case, way: str = "as installed", device: Any = None) -> None:
     with WAYS[way]():
-        compare(in_needle(case), by_formula(case))
+        compare(in_needle(case, device), by_formula(case))
 
 
 # --- formulas --------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ mutant("counts from 0", optimizer.count, "return t", "return t - 1", IN_ADAGRAD)
 mutant("does not count", optimizer.count, "step.device.array(t,", "step.device.array(1,", IN_ADAGRAD)
 mutant("counts by twos", optimizer.count, "+ 1", "+ 2", IN_ADAGRAD)
 mutant("starts at 0", optimizer.new_slot, "p.shape, start", "p.shape, 0", IN_ADAGRAD)
-mutant("those of the constructor", optim.Optimizer._options_of, "group[name] for", "self.defaults[name] for", IN_SGD)
+mutant("those of the constructor", optim.Optimizer.options_of, "group[name] for", "self.defaults[name] for", IN_SGD)
 
 # --- SGD -------------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ mutant("size without root", MUON, ") ** 0.5", ")", IN_MUON)
 mutant("decay coupled", MUON, "d + p * options", "d * options", IN_MUON)
 mutant("not made orthogonal", MUON, 'orthogonalize(d, options["ns_steps"], options["eps"])', "d", IN_MUON)
 mutant("one step fewer", NEWTON, "range(steps)", "range(steps - 1)", IN_MUON)
-mutant("not normalised", NEWTON, "x / max(x.norm().item(), eps)", "x * 1", IN_MUON)
+mutant("not normalised", NEWTON, "x / maximum(x.norm(), eps)", "x * 1", IN_MUON)
 mutant("coefficients swapped", NEWTON, "square * b + square @ square * c", "square * c + square @ square * b", IN_MUON)
 mutant("square entry by entry", NEWTON, "square @ square * c", "square * square * c", IN_MUON)
 mutant("tall one not turned back", NEWTON, "return x.T if tall else x", "return x.reshape(matrix.shape)", IN_MUON)

@@ -1,17 +1,21 @@
 """The benchmarks' harness in a tiny mode: it runs, it finds wrong numbers, it reports. No time is held to anything."""
 
+import argparse
 import textwrap
 from importlib import import_module
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
-from benchmarks import report, rounds
-from benchmarks.__main__ import main
+from benchmarks import ndarray, report, rounds, worker
+from benchmarks.__main__ import chosen, main, takes_part
 from benchmarks.rounds import Row, WrongNumbers, measure, ratios
 from benchmarks.table import NEEDLE, REFERENCE, RIVALS, WORKLOADS, Rival, Workload
 
-WRITTEN_BY_HAND = [w for w in WORKLOADS if hasattr(import_module(w.module), "by_hand")]
+ARRAYS = [w for w in WORKLOADS if w.module == ndarray.__name__]
+WRITTEN_BY_HAND = [w for w in WORKLOADS if hasattr(import_module(w.module), "by_hand") and w not in ARRAYS]
+TORCH = [pytest.mark.oracle, pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")]
 BY_HAND = next(rival for rival in RIVALS if rival.name == "NumPy by hand")
 
 STEPS = """
@@ -64,6 +68,49 @@ def test_needle_computes_what_numpy_by_hand_computes(workload):
     rows = measure(workload, [NEEDLE, BY_HAND], rounds=1, block=2, patience=0)
     assert [row.missing for row in rows] == ["", ""]
     assert all(len(row.times) == 1 and row.times[0] > 0 and row.off <= rounds.RTOL for row in rows)
+
+
+@pytest.mark.parametrize("function", ["needle_cpu_numpy", "by_hand", pytest.param("torch_eager", marks=TORCH)])
+@pytest.mark.parametrize("workload", ARRAYS, ids=lambda w: w.name)
+def test_every_operation_on_arrays_is_the_same_work(workload, function):
+    options = {**workload.options, "side": 30}
+    results = [getattr(ndarray, name)(**options)(0) for name in ("needle", function)]
+    one, other = map(worker.array_of, results)
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert one.flags.c_contiguous and other.flags.c_contiguous
+
+
+def test_needle_computes_what_numpy_by_hand_computes_with_arrays():
+    workload = next(w for w in ARRAYS if w.name == "ndarray_compact_transposed")
+    rows = measure(workload, [NEEDLE, BY_HAND], rounds=1, block=2, patience=0)
+    assert [row.off for row in rows] == [0, 0] and all(row.times for row in rows)
+
+
+@pytest.mark.parametrize("swap", [(0, 1), (7, 99_999), (50_001, 50_002)])
+def test_of_a_large_result_every_number_counts(swap):
+    result = np.random.default_rng(0).random(100_000).astype("float32")
+    wanted = worker.numbers(result)
+    assert len(wanted) <= worker.MANY + 2
+    result[list(swap)] = result[list(swap)[::-1]]
+    assert worker.numbers(result) != wanted
+
+
+def test_who_takes_part():
+    names = {w.name: [r.name for r in RIVALS if takes_part(r, w)] for w in WORKLOADS}
+    assert names["ndarray_add"] == ["needle", "needle cpu_numpy", "PyTorch eager", "NumPy by hand"]
+    assert "PyTorch fused Adam" in names["mlp_resnet"] and "PyTorch fused Adam" not in names["softmax"]
+    assert "needle cpu_numpy" not in names["softmax"] and "jax.jit" in names["softmax"]
+
+
+def test_a_star_stands_for_several_workloads(capsys):
+    parser = argparse.ArgumentParser()
+    assert chosen("ndarray_sum*, softmax", WORKLOADS, parser) == [
+        *(w for w in WORKLOADS if w.name.startswith("ndarray_sum")),
+        WORKLOADS[0],
+    ]
+    with pytest.raises(SystemExit):
+        chosen("ndarrays*", WORKLOADS, parser)
+    assert "there is no 'ndarrays*'; choose from softmax" in capsys.readouterr().err
 
 
 @pytest.mark.oracle

@@ -115,7 +115,7 @@ TAKE_ANY_SHAPE = set(
     "Abs AddScalar Alias AsType Clip Cos DivScalar Erf Exp Expm1 FusedAddScalars IsFinite IsInf IsNaN Log Log1p "
     "LogOrZero LogicalNot MulScalar Negate PowerScalar ReLU Rsqrt Sigmoid Sign Sin Softplus Sqrt Tanh "
     "ArgMax ArgMin ArgSort CumSum Flip LogSoftmax LogSumExp Max Min Norm Summation OneHot MakeTensorTuple "
-    "TupleGetItem".split()
+    "ToDevice TupleGetItem".split()
 )
 RUN_A_FUNCTION_OF_THE_USER = {"Checkpoint", "CustomGradient"}
 
@@ -369,7 +369,7 @@ MIXED = [
 def test_mixed_devices(op, call):
     text = complaint(lambda: call(left((3, 3)), ndl.Tensor.make_const(FarArray())), ValueError)
     assert text.startswith(f"{op}: arguments are on different devices, "), text
-    says(text, "needle.cpu()", "needle.elsewhere()", "move them to one device", "ndl.Tensor(x, device=...)")
+    says(text, "needle.cpu()", "needle.elsewhere()", "move them to one device", "x.to(device)")
 
 
 def test_a_device_that_is_none():

@@ -19,7 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Floor 0 is the ground. Within a floor a module imports from earlier entries only. An entry that ends with
 # a slash is a whole package, whose files import each other as they like, but in no circle.
 FLOORS = [
-    ["needle/optional.py", "needle/kernels/", "needle/backend_numpy.py"],
+    [
+        "needle/optional.py",
+        "needle/kernels/",
+        "needle/backend_numpy.py",
+        "needle/backend_cupy.py",
+        "needle/backend_ndarray/",
+    ],
     ["needle/backend_selection.py"],
     [
         "needle/modes.py",
@@ -33,6 +39,7 @@ FLOORS = [
     [
         "needle/ops/ops_support.py",
         "needle/ops/ops_tuple.py",
+        "needle/ops/ops_devices.py",
         "needle/ops/ops_comparison.py",
         "needle/ops/ops_mathematic.py",
         "needle/ops/ops_elementwise.py",
@@ -71,12 +78,23 @@ SIBLINGS = {
 NO_ARRAY_LIBRARY = (
     "needle/graph.py",
     "needle/autograd.py",
+    "needle/modes.py",
+    "needle/writes.py",
+    "needle/failures.py",
+    "needle/functional.py",
+    "needle/debug.py",
     "needle/init/",
     "needle/ops/",
     "needle/nn/",
     "needle/optim",
 )
 ARRAY_LIBRARIES = {"numpy", "np", "cupy", "cp", "numba", "scipy", "torch", "jax", "jnp"}
+
+# What makes arrays out of nothing, and so on no device that anybody named.
+MAKERS = {
+    "arange", "array", "empty", "eye", "full", "identity", "indices", "linspace", "mgrid", "ogrid", "ones", "tri",
+    "zeros",
+}  # fmt: skip
 
 # Who may import by name at run time: the door for optional packages, and the command line (a user's module).
 DYNAMIC = ("needle/optional.py", "needle/__main__.py")
@@ -219,6 +237,16 @@ def array_libraries(path: str, source: str) -> list[str]:
     ]
 
 
+def hosts(path: str, source: str) -> list[str]:
+    """Where such a file makes an array without saying on which device."""
+    made = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute) and n.attr in MAKERS]
+    return [
+        f"{path}:{n.lineno}: array_api.{n.attr} is on no device; use the device's method, or {n.attr}_like"
+        for n in made
+        if path.startswith(NO_ARRAY_LIBRARY) and ast.unparse(n.value) == "array_api"
+    ]
+
+
 def calls(source: str) -> list[ast.Call]:
     return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
 
@@ -236,7 +264,7 @@ def named_like_functions(paths: list[str], names: dict[str, object]) -> list[str
 def violations(sources: dict[str, str]) -> list[str]:
     found = [*homeless(sources), *upward(sources), *cycles(sources)]
     for path, source in sources.items():
-        found += [*habits(path, source), *array_libraries(path, source)]
+        found += [*habits(path, source), *array_libraries(path, source), *hosts(path, source)]
     return found
 
 
@@ -271,15 +299,15 @@ CLEAN = {
     "needle/autograd.py": "from typing import TYPE_CHECKING\nfrom .backend_selection import device\n"
     "if TYPE_CHECKING:\n    from .ops import add\n"
     "class Tensor:\n    def numpy(self): return self.device.numpy()",
-    "needle/ops/ops_tuple.py": "from ..autograd import Tensor",
+    "needle/ops/ops_tuple.py": "from ..autograd import Tensor\ny = array_api.zeros_like(x) + device.zeros(3)",
     "needle/ops/ops_mathematic.py": "from ..autograd import Tensor\nfrom .ops_tuple import make_tuple",
     "needle/ops/__init__.py": "from typing import TYPE_CHECKING\nfrom . import ops_mathematic, ops_tuple\n"
     "if TYPE_CHECKING:\n    from .ops_tuple import *",
     "needle/progress.py": "from .optional import optional",
     "needle/data/__init__.py": "from .fetch import fetch",
     "needle/data/fetch.py": "import numpy as np\nfrom ..progress import meter\nfrom . import mirrors",
-    "needle/data/mirrors.py": "from __future__ import annotations",
-    "needle/functional.py": "from .ops import stack\nfrom .optional import have\nhave('numba')",
+    "needle/data/mirrors.py": "from __future__ import annotations\nfrom ..optional import have\nhave('numba')",
+    "needle/functional.py": "from .ops import stack\nfrom .optional import have\nhave('tqdm')",
     "needle/__init__.py": "from . import autograd, data, ops",
     "needle/__main__.py": "from . import ops\nfrom importlib import import_module\nimport_module('x')",
 }
@@ -334,6 +362,9 @@ BROKEN = [
     ("needle/nn/nn_basic.py", "import numpy", "names the array library numpy"),
     ("needle/optim.py", "import numpy", "names the array library numpy"),
     ("needle/optim/sgd.py", "import numpy", "names the array library numpy"),
+    ("needle/debug.py", "import numpy", "names the array library numpy"),
+    ("needle/ops/ops_tuple.py", "mask = array_api.tri(3, 3)", "array_api.tri is on no device"),
+    ("needle/nn/nn_basic.py", "make = array_api.zeros", "array_api.zeros is on no device"),
     ("needle/newcomer.py", "", "give it a floor"),
     ("needle/ops/ops_new.py", "", "give it a floor"),
 ]

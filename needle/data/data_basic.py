@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from operator import index as whole_number
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,8 +66,9 @@ class DataLoader:
 
     Each `iter(loader)` begins a new epoch, drawing one permutation(n) where `shuffle` is on, from `generator` or
     NumPy's global one. The last batch may be smaller, unless `drop_last`. `collate(items)` makes a batch instead of
-    stacking; the arrays in the tuple that it gives become Tensors. `prefetch=k` reads k batches ahead, each in a
-    thread of its own; then each item's transforms draw from a generator of the item's own (`random_source`).
+    stacking; the arrays in the tuple that it gives become Tensors on `device`. `prefetch=k` reads k batches ahead, each
+    in a thread of its own, which also sends them to a GPU by way of pinned memory while the GPU works; then each item's
+    transforms draw from a generator of the item's own (`random_source`).
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class DataLoader:
         self.dataset, self.shuffle, self.drop_last, self.collate = dataset, shuffle, drop_last, collate
         self.batch_size = _at_least(1, "batch_size", batch_size)
         self.prefetch = _at_least(0, "prefetch", prefetch)
-        self.generator, self.device = generator, default_device() if device is None else device
+        self.generator, self.device = generator, _device(device)
         order_source(generator, "DataLoader")
         self._check_length(_length(dataset))
         self._order = np.arange(0)  # the items' numbers in this epoch; none before the first one
@@ -194,7 +195,15 @@ class DataLoader:
         """Have `prefetch` batches being read from `position` on, where `_ahead` begins."""
         end = min(position + self.prefetch, self._batches(len(self._order)))
         for later in range(position + len(self._ahead), end):
-            self._ahead.append(_Reading(self._read, later))
+            self._ahead.append(_Reading(self._read_and_send, later))
+
+    def _read_and_send(self, position: int, reading: _Reading) -> Any:
+        """`_read`, and its arrays on their way to a device that takes them beside its work."""
+        batch = self._read(position, reading)
+        send = getattr(self.device, "send", None)
+        if send is None or not isinstance(batch, (tuple, list)):
+            return batch
+        return tuple(_Sent(send(field), field.dtype) if _is_numeric(field) else field for field in batch)
 
     def _stop_reading(self) -> None:
         for reading in self._ahead:
@@ -209,9 +218,9 @@ class DataLoader:
         return tuple(self._tensor(field) for field in batch)
 
     def _tensor(self, field: Any) -> Any:
-        if isinstance(field, np.ndarray) and field.dtype.kind in "biuf":
-            return Tensor.make_const(self.device.share(field))
-        return field
+        if isinstance(field, _Sent):
+            return Tensor.make_const(field.array)
+        return Tensor.make_const(self.device.batch(field)) if _is_numeric(field) else field
 
     def _check_dtypes(self, dtypes: tuple) -> None:
         if self._dtypes is None:
@@ -248,6 +257,13 @@ class DataLoader:
             raise ValueError(f"DataLoader: the state is at batch {state['batch']}, an epoch has {len(self)}")
         if self.shuffle and not np.array_equal(np.sort(state["order"]), np.arange(state["items"])):
             raise ValueError("DataLoader: the state's order is no permutation of the items, it is damaged")
+
+
+class _Sent(NamedTuple):
+    """A field of a batch that is on its device already."""
+
+    array: Any
+    dtype: Any
 
 
 class _Reading:
@@ -291,6 +307,16 @@ def order_source(generator: Any, owner: str) -> Any:
             "give numpy.random.default_rng(seed), for example"
         )
     return source
+
+
+def _device(device: Any) -> Any:
+    if device is not None and not hasattr(device, "share"):
+        raise TypeError(f"DataLoader: device must be a device such as ndl.cpu() or ndl.cuda(), got {device!r}")
+    return default_device() if device is None else device
+
+
+def _is_numeric(field: Any) -> bool:
+    return isinstance(field, np.ndarray) and field.dtype.kind in "biuf"
 
 
 def _permutation(source: Any, n: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Tensor
-from ..backend_selection import default_device
+from ..backend_selection import array_api, default_device
 from ..modes import get_default_dtype
 
 
@@ -28,12 +28,21 @@ def _sizes(shape: tuple) -> tuple:
 
 def uniform(shape: tuple, device: Any, dtype: Any, generator: Any) -> Any:
     """Draws from [0, 1) as an array: the device's own stream, float64, or that of an `init.Generator`, in `dtype`."""
-    return device.rand(*_sizes(shape)) if generator is None else generator.uniform(_sizes(shape), _chosen(dtype))
+    if generator is None:
+        return device.rand(*_sizes(shape), **_width(dtype))
+    return device.drawn(generator.uniform, _sizes(shape), _chosen(dtype))
 
 
 def normal(shape: tuple, device: Any, dtype: Any, generator: Any) -> Any:
     """Standard normal draws as an array, from the same streams."""
-    return device.randn(*_sizes(shape)) if generator is None else generator.normal(_sizes(shape), _chosen(dtype))
+    if generator is None:
+        return device.randn(*_sizes(shape), **_width(dtype))
+    return device.drawn(generator.normal, _sizes(shape), _chosen(dtype))
+
+
+def _width(dtype: Any) -> dict[str, Any]:
+    """How wide to draw: as the device does by itself, unless more is wanted."""
+    return {"dtype": "float64"} if _chosen(dtype) == "float64" else {}
 
 
 def rand(
@@ -90,16 +99,21 @@ def randb(
 ) -> Tensor:
     """True (1) with probability p: where a uniform draw is at most p. From a `generator` the draws are float32."""
     device = device or default_device()
-    return as_leaf(uniform(shape, device, "float32", generator) <= p, device, dtype, requires_grad)
+    draws = uniform(shape, device, "float32", generator)
+    return as_leaf(array_api.less_equal(draws, p), device, dtype, requires_grad)
 
 
 def one_hot(n: int, i: Any, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Rows of the n × n identity that the whole numbers in tensor i name: i.shape + (n,)."""
     device = device or default_device()
-    labels = i.numpy().astype("int64")
-    if labels.size and not 0 <= labels.min() <= labels.max() < n:
-        raise IndexError(f"one_hot: labels run from {labels.min()} to {labels.max()}, wanted 0 to {n - 1}")
+    labels = i.device.check(_within, i.device.share(i.cached_data).astype("int64"), n)
     return Tensor.make_const(device.one_hot(n, labels, dtype=_chosen(dtype)), requires_grad)
+
+
+def _within(labels: Any, n: int) -> Any:
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < n:
+        raise IndexError(f"one_hot: labels run from {int(labels.min())} to {int(labels.max())}, wanted 0 to {n - 1}")
+    return labels
 
 
 def zeros_like(array: Tensor, *, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..autograd import Tensor
-from ..backend_selection import array_api, default_device
+from ..backend_selection import array_api, default_device, device_of
 from .init_basic import as_leaf, normal, rand, randn
 
 
@@ -66,8 +66,9 @@ def truncated_normal(
         raise ValueError(f"truncated_normal: cut must be above 0 (standard deviations), got {cut}")
     device = device or default_device()
     draws = normal(shape, device, dtype, generator)
-    while (outside := abs(draws) > cut).any():
-        draws[outside] = normal((int(outside.sum()),), device, dtype, generator)
+    while (outside := array_api.greater(abs(draws), cut)).any():
+        again = normal((int(outside.sum()),), device, dtype, generator)
+        device_of(draws).setitem(draws, outside, again)
     return as_leaf(draws * std + mean, device, dtype, requires_grad)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy
@@ -17,8 +17,9 @@ def fits(array: Any) -> bool:
     )
 
 
-# Not "reassoc", which would take z − max z apart again.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "afn", "arcp", "nsz"}}
+# Not "reassoc", which would take z − max z apart again; a kernel that only adds up may ask for it.
+FASTMATH = {"contract", "afn", "arcp", "nsz"}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 class Kernel:
@@ -27,8 +28,9 @@ class Kernel:
     Compiled once a machine: Numba keeps the result on disk beside the source or in the user's cache folder.
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable, fastmath: Set[str] = frozenset()):
         self.function = function
+        self.options = {**OPTIONS, "fastmath": FASTMATH | fastmath}
         self.compiled: Any = None
         self.tried = False
 
@@ -41,6 +43,6 @@ class Kernel:
     def _compile(self) -> Any:
         numba = optional("numba", extra="jit", why="compiled kernels")
         try:
-            return numba.njit(cache=True, **OPTIONS)(self.function)
+            return numba.njit(cache=True, **self.options)(self.function)
         except RuntimeError:  # no folder that Numba may write its cache to
-            return numba.njit(**OPTIONS)(self.function)
+            return numba.njit(**self.options)(self.function)

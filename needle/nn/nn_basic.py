@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..autograd import Tensor
+from ..backend_selection import array_api
 from ..init import kaiming_uniform, randb, randn
 from ..ops import getitem
 from ..ops.ops_comparison import as_tensor
@@ -94,13 +95,17 @@ class Embedding(Module):
         self.weight = Parameter(randn(self.num_embeddings, self.embedding_dim, device=device, dtype=dtype))
 
     def forward(self, x: Any) -> Tensor:
-        tokens = as_tensor(x, self.weight, "Embedding").cached_data
+        tokens = as_tensor(x, self.weight, "Embedding")
+        return getitem(self.weight, tokens.device.check(self._rows, tokens.cached_data))
+
+    def _rows(self, tokens: Any) -> Any:
+        """The tokens as whole numbers, or an error that names one that is none, or out of range."""
         rows = tokens.astype("int64") if tokens.dtype.kind in "iuf" else None
-        if rows is None or (rows != tokens).any():
-            raise TypeError(f"{self!r}: tokens must be whole numbers, got {x}")
+        if rows is None or array_api.not_equal(rows, tokens).any():
+            raise TypeError(f"{self!r}: tokens must be whole numbers, got {tokens}")
         if rows.size:
             self._check(int(rows.min()), int(rows.max()))
-        return getitem(self.weight, rows)
+        return rows
 
     def _check(self, lowest: int, highest: int) -> None:
         last = self.weight.shape[0] - 1

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..autograd import Tensor
+from ..backend_selection import device_of
+from ..ops.ops_devices import checked_device, to_device
 
 __all__ = ["Module", "Parameter"]
 
@@ -77,6 +79,20 @@ class Module:
         """Whether `backward` leaves a gradient in its parameters: False freezes them."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
+        return self
+
+    def to(self, device: Any) -> Module:
+        """Move its parameters, with their gradients, and its buffers to `device`; the tensors stay the same objects.
+
+        An optimizer's own state does not move: make the optimizer afterwards. TypeError for what is no device.
+        """
+        checked_device(device, f"{type(self).__name__}.to")
+        tensors = [x for _, x in [*self.named_parameters(), *self.named_buffers()]]
+        there = [to_device(x.detach(), device) for x in tensors]  # first all, so that none moves if one cannot
+        grads = [None if x.grad is None else to_device(x.grad.detach(), device) for x in tensors]
+        for x, data, grad in zip(tensors, there, grads, strict=True):
+            if data.cached_data is not x.cached_data:
+                x.data, x.grad = data, grad
         return self
 
     def apply(self, function: Callable[[Module], Any]) -> Module:
@@ -165,7 +181,8 @@ def _walk(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
 
 def _copy(value: Any, like: Tensor) -> Tensor:
     """A new constant with the numbers of `value` on the device of `like`."""
-    return Tensor.make_const(like.device.array(value.numpy() if isinstance(value, Tensor) else value))
+    values = value.numpy() if isinstance(value, Tensor) else device_of(value).to_numpy(value)
+    return Tensor.make_const(like.device.array(values, values.dtype))
 
 
 def _form(tensor: Tensor) -> str:

@@ -72,7 +72,8 @@ class Probe:
 
     def tensors(self, arrays: Sequence[np.ndarray] | None = None) -> list[Tensor]:
         """Fresh copies, so that a function which writes into its inputs does no harm."""
-        return [Tensor(a, device=self.device) for a in (self.arrays if arrays is None else arrays)]
+        given = self.arrays if arrays is None else arrays
+        return [Tensor(a, device=self.device, dtype=a.dtype) for a in given]
 
     def values(self, outputs: Sequence[Any]) -> list[np.ndarray]:
         return [self.device.to_numpy(part) for value in outputs for part in parts(value)]
@@ -155,7 +156,7 @@ def push(probe: Probe, tangents: Sequence[np.ndarray]) -> list[np.ndarray]:
     """J · tangents, for each output: forward mode, out of two reverse ones as `functional.jvp` does it."""
     inputs, outputs = probe.record()
     with enable_grad():
-        seeds = [Tensor(np.zeros(y.shape), device=probe.device) for y in outputs]
+        seeds = probe.tensors([np.zeros(y.shape) for y in outputs])
         rows = probe.pull(outputs, seeds, inputs)
     pairs = [(r, t) for r, t in zip(rows, probe.tensors(tangents), strict=True) if r is not None and r.requires_grad]
     with no_grad():

@@ -83,7 +83,7 @@ class Check:
         """The inputs with each float moved by about a share of its size."""
         leaves = list(self.leaves)
         for i, a in zip(self.places, self.probe.arrays, strict=True):
-            leaves[i] = Tensor(a + share * sizes(a) * some_signs(a.shape, self.rng), device=self.device)
+            (leaves[i],) = self.probe.tensors([a + share * sizes(a) * some_signs(a.shape, self.rng)])
         return tuple(unflatten(self.inputs, iter(leaves)))
 
     # --- answers ---

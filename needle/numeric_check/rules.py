@@ -70,7 +70,7 @@ class RuleProbe(Probe):
         return make_tuple(*filled) if isinstance(x, TensorTuple) else filled[0]
 
     def _constant(self, k: int, part: int) -> Tensor:
-        return Tensor(self._array(k, part), device=self.device, requires_grad=False)
+        return self.tensors([self._array(k, part)])[0].detach()
 
     def pull(self, outputs: Sequence[Any], seeds: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Any]:
         (node,) = outputs
@@ -108,9 +108,12 @@ def stretched(rule: RuleProbe) -> RuleProbe | None:
     if None in shapes or len(values) != 1 or all(shape == values[0].shape for shape in shapes):
         return None
     try:
-        arrays = [np.broadcast_to(rule.device.to_numpy(x.cached_data), values[0].shape) for x in rule.inputs]
-        pairs = zip(arrays, rule.inputs, strict=True)
-        wide = RuleProbe(rule.op, [Tensor(a, requires_grad=x.requires_grad) for a, x in pairs], rule.device)
+        wide = RuleProbe(rule.op, [_spread(rule, x, values[0].shape) for x in rule.inputs], rule.device)
         return wide if np.array_equal(wide.run(), rule.run()) else None
     except Exception:  # an op that does not broadcast
         return None
+
+
+def _spread(rule: RuleProbe, x: Value, shape: tuple[int, ...]) -> Tensor:
+    array = np.broadcast_to(rule.device.to_numpy(x.cached_data), shape)
+    return Tensor(array, device=rule.device, dtype=array.dtype, requires_grad=x.requires_grad)

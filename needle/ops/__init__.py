@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from . import (
     ops_comparison,
+    ops_devices,
     ops_elementwise,
     ops_indexing,
     ops_linalg,
@@ -18,6 +19,7 @@ from . import (
 
 MODULES = (
     ops_tuple,
+    ops_devices,
     ops_comparison,
     ops_mathematic,
     ops_elementwise,
@@ -32,6 +34,7 @@ from_dlpack = tensor_methods.from_dlpack
 
 if TYPE_CHECKING:
     from .ops_comparison import *
+    from .ops_devices import *
     from .ops_elementwise import *
     from .ops_indexing import *
     from .ops_linalg import *

@@ -50,17 +50,34 @@ def as_tensor(value: Any, like: Tensor, who: str) -> Tensor:
         cure = "; wrap it: ndl.Tensor(...)" if isinstance(value, (list, tuple)) else ""
         met = type(value).__name__
         raise TypeError(f"{who}: wanted a Tensor, an array or a number beside a Tensor, got {met}{cure}")
-    array = like.device.array(value)
-    weak = array.ndim == 0 and (like.dtype.kind == array.dtype.kind or like.dtype.kind + array.dtype.kind in WEAK)
-    return Tensor.make_const(like.device.cast(array, like.dtype) if weak and _fits(array, like.dtype) else array)
+    if _adapts(value, like.dtype):
+        number = value if isinstance(value, (int, float)) else value.item()
+        return Tensor.make_const(like.device.full((), number, dtype=like.dtype))
+    return Tensor.make_const(_array(value, like))
 
 
-def _fits(number: Any, dtype: Any) -> bool:
-    """Whether a dtype holds the number: floats hold all (rounded), integers only those within their limits."""
+def _adapts(value: Any, dtype: Any) -> bool:
+    """Whether `value` is a number that takes the dtype: floats hold all (rounded), integers what is within limits."""
+    if isinstance(value, (int, float)):
+        kind = "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "f"
+    elif getattr(value, "shape", None) == () and hasattr(value, "dtype"):
+        kind = getattr(value.dtype, "kind", "")
+    else:
+        return False
+    if kind != dtype.kind and dtype.kind + kind not in WEAK:
+        return False
     if dtype.kind not in "iu":
         return True
     limits = array_api.iinfo(dtype)
-    return bool(limits.min <= number.item() <= limits.max)
+    return limits.min <= int(value) <= limits.max
+
+
+def _array(value: Any, like: Tensor) -> Any:
+    """A copy of an array on the device of `like`: in its own dtype where it lies there or has that of `like`, else in
+    the one that the device chooses."""
+    dtype = getattr(value, "dtype", None)
+    keeps = dtype == like.dtype or getattr(value, "device", None) == like.device
+    return like.device.array(value, dtype if keeps else None)
 
 
 WEAK = ("fi", "fb", "ib", "ui", "iu", "ub", "fu")  # (tensor, number): the number adapts to the tensor

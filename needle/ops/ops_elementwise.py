@@ -173,7 +173,7 @@ class Sigmoid(TensorOp):
 
     def compute(self, a):
         small = array_api.exp(-array_api.abs(as_floats(a)))
-        return array_api.where(a >= 0, 1, small) / (1 + small)
+        return array_api.where(array_api.greater_equal(a, 0), 1, small) / (1 + small)
 
     def gradient(self, out_grad, node):
         return out_grad * (node * (1 - node))
@@ -232,7 +232,7 @@ class Erf(TensorOp):
         near = x * _ratio(square, _ERF_P, _ERF_Q)
         tail = array_api.minimum(x, 6)
         far = 1 - array_api.exp(-square) * _ratio(tail, _ERFC_P, _ERFC_Q)
-        return array_api.copysign(array_api.where(x < 1, near, far), a)
+        return array_api.copysign(array_api.where(array_api.less(x, 1), near, far), a)
 
     def gradient(self, out_grad, node):
         (a,) = node.inputs

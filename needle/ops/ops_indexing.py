@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Tensor, TensorOp, Value
-from ..backend_selection import NDArray, array_api, default_device
+from ..backend_selection import array_api, default_device, device_of
 from ..failures import mismatch
 from .ops_support import as_axes, as_count
 
@@ -25,15 +25,17 @@ __all__ = [
 
 
 def as_index(index: Any) -> Any:
-    """An index as arrays, ints and slices: tensors and lists in it become arrays of their own."""
+    """An index as arrays, ints and slices: arrays, tensors and lists in it become arrays of their own."""
     if isinstance(index, tuple):
         return tuple(as_index(part) for part in index)
-    if isinstance(index, Value):
-        return array_api.array(index.cached_data)
-    if not isinstance(index, (list, NDArray)):
-        return index
-    copied = array_api.array(index)
-    return copied if copied.size or copied.dtype.kind in "iub" else copied.astype("int64")  # [] has no numbers at all
+    array = index.cached_data if isinstance(index, Value) else index
+    if isinstance(array, list):
+        array = array_api.asarray(array)
+    elif isinstance(array, array_api.generic) or not hasattr(array, "strides"):
+        return array
+    else:
+        array = array_api.copy(array)
+    return array if array.size or array.dtype.kind in "iub" else array.astype("int64")  # [] has no numbers at all
 
 
 def is_basic(index: Any) -> bool:
@@ -52,7 +54,7 @@ class GetItem(TensorOp):
         self.index = as_index(index)
 
     def compute(self, a):
-        return a[self.index]
+        return device_of(a).getitem(a, self.index)
 
     def gradient(self, out_grad, node):
         return ScatterAdd(self.index, node.inputs[0].shape)(out_grad)
@@ -70,11 +72,9 @@ class ScatterAdd(TensorOp):
         self.index, self.shape = index, shape
 
     def compute(self, a):
-        out = array_api.zeros_like(a, shape=self.shape)
-        if is_basic(self.index):
-            out[self.index] = a
-        else:
-            array_api.add.at(out, self.index, a)
+        out, device = array_api.zeros_like(a, shape=self.shape), device_of(a)
+        put = device.setitem if is_basic(self.index) else device.add_at
+        put(out, self.index, a)
         return out
 
     def gradient(self, out_grad, node):
@@ -84,7 +84,7 @@ class ScatterAdd(TensorOp):
 def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
     """The slices of `a` along `axis` that integer `indices` (any shape) name."""
     (axis,) = as_axes(axis, len(a.shape), "take")
-    indices = array_api.asarray(as_index(indices))
+    indices = _index_array(indices, a)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"take: indices must be integers, got dtype {indices.dtype}")
     return getitem(a, (slice(None),) * axis + (indices,))
@@ -93,7 +93,7 @@ def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
 def gather(a: Tensor, index: Any, axis: int) -> Tensor:
     """out[i, j, …] = a[i, …, index[i, j, …], …]: one pick along `axis` for each place of the integer `index`."""
     (axis,) = as_axes(axis, len(a.shape), "gather")
-    index = array_api.asarray(as_index(index))
+    index = _index_array(index, a)
     if index.ndim != len(a.shape) or any(
         n > have for i, (n, have) in enumerate(zip(index.shape, a.shape, strict=True)) if i != axis
     ):
@@ -101,9 +101,16 @@ def gather(a: Tensor, index: Any, axis: int) -> Tensor:
         raise mismatch("gather", f"{problem} except axis {axis}", (a,))
     if index.dtype.kind not in "iu":
         raise TypeError(f"gather: index must be integers, got dtype {index.dtype}")
-    places = list(array_api.ogrid[tuple(slice(n) for n in index.shape)])
+    device, ndim = a.device, index.ndim
+    places = [device.arange(n).reshape([-1 if i == j else 1 for j in range(ndim)]) for i, n in enumerate(index.shape)]
     places[axis] = index
     return getitem(a, tuple(places))
+
+
+def _index_array(index: Any, a: Tensor) -> Any:
+    """Whole numbers as an array on the device of `a`."""
+    index = as_index(index)
+    return index if getattr(index, "device", None) == a.device else a.device.share(index)
 
 
 class OneHot(TensorOp):
@@ -115,22 +122,30 @@ class OneHot(TensorOp):
         self.num_classes, self.dtype = num_classes, dtype
 
     def compute(self, labels):
-        labels = checked_labels(labels, self.num_classes)
-        return (labels[..., None] == array_api.arange(self.num_classes)).astype(self.dtype)
+        device = device_of(labels)
+        labels = device.check(checked_labels, labels, self.num_classes)
+        column = device.reshape(labels, (*labels.shape, 1))
+        return array_api.equal(column, device.arange(self.num_classes)).astype(self.dtype)
 
 
 def checked_labels(labels: Any, classes: int) -> Any:
     """`labels` as integers, or an error that names the first one that is no whole number in [0, classes)."""
     if labels.dtype.kind not in "iuf":
         raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
-    fits = (labels >= 0) & (labels < classes)
     if labels.dtype.kind == "f":
-        broken = labels[~(labels == array_api.floor(labels))]
-        if broken.size:
-            raise ValueError(f"labels must be whole numbers, got {broken[0]}")
+        whole = array_api.equal(labels, array_api.floor(labels))
+        if not whole.all():
+            raise ValueError(f"labels must be whole numbers, got {_first_outside(whole, labels)}")
+    fits = array_api.logical_and(array_api.greater_equal(labels, 0), array_api.less(labels, classes))
     if not fits.all():
-        raise IndexError(f"label {labels[~fits][0]} is out of range for {classes} classes (0 to {classes - 1})")
+        worst = _first_outside(fits, labels)
+        raise IndexError(f"label {worst} is out of range for {classes} classes (0 to {classes - 1})")
     return labels.astype("int64", copy=False)
+
+
+def _first_outside(mask: Any, labels: Any) -> Any:
+    device = device_of(labels)
+    return device.to_numpy(device.getitem(labels, array_api.logical_not(mask)))[0]
 
 
 def one_hot(labels: Any, num_classes: int, dtype: Any = "float32") -> Tensor:
@@ -168,6 +183,5 @@ def topk(a: Tensor, k: int, axis: int = -1) -> Tensor:
     (axis,) = as_axes(axis, len(a.shape), "topk")
     if as_count(k, "topk", "k") > a.shape[axis]:
         raise ValueError(f"topk: k={k} must be between 0 and {a.shape[axis]}, the size of axis {axis}")
-    lead = (slice(None),) * axis
-    largest_first = argsort(a, axis).cached_data[lead + (slice(None, None, -1),)]
-    return gather(a, largest_first[lead + (slice(k),)], axis)
+    largest_first = array_api.flip(argsort(a, axis).cached_data, axis)
+    return gather(a, a.device.getitem(largest_first, (slice(None),) * axis + (slice(k),)), axis)

@@ -45,19 +45,15 @@ class Einsum(TensorOp):
             if letter in target:
                 fresh = next(c for c in LETTERS if c not in self.subscripts + "".join(inputs))
                 inputs.append(letter + fresh)
-                given.append(_constant(x, array_api.eye(sizes[letter])))
+                given.append(Tensor.make_const(x.device.eye(sizes[letter], dtype=x.dtype)))
                 letter = fresh
             elif letter not in "".join(inputs):
                 inputs.append(letter)
-                given.append(_constant(x, array_api.ones(sizes[letter])))
+                given.append(Tensor.make_const(x.device.ones(sizes[letter], dtype=x.dtype)))
             target += letter
         grad = Einsum(f"{','.join(inputs)}->{target}")(*given)
         # An index that others have with length 1 alone was repeated for them: so is the gradient.
         return reduce_to(broadcast_to(grad, [max(pair) for pair in zip(grad.shape, x.shape, strict=True)]), x)
-
-
-def _constant(like: Tensor, array: Any) -> Tensor:
-    return Tensor(array, device=like.device, dtype=like.dtype, requires_grad=False)
 
 
 def _sizes(terms: list[str], operands: Any) -> dict[str, int]:

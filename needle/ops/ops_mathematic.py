@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import kernels
 from ..autograd import Tensor, TensorOp, TensorTuple, TensorTupleOp
-from ..backend_selection import array_api
+from ..backend_selection import array_api, device_of
 from ..failures import mismatch, not_tensors
 from ..modes import is_dtype
 from .ops_comparison import eq, ne
@@ -168,7 +168,7 @@ class PowerBaseSlope(TensorOp):
     """b·a^(b−1), the slope of a^b in a; 0 where b = 0, also at a = 0. An Op: composed it is 0·∞ there."""
 
     def compute(self, a, b):
-        slope = array_api.power(array_api.where(b == 0, 1, a), b - 1.0)
+        slope = array_api.power(array_api.where(array_api.equal(b, 0), 1, a), b - 1.0)
         return slope * b
 
     def gradient(self, out_grad, node):
@@ -183,7 +183,7 @@ class LogOrZero(TensorOp):
     """ln a, but 0 at a = 0. An Op: the exponent's slope a^b·ln a is 0 at a = 0, where ln a has none."""
 
     def compute(self, a):
-        return array_api.log(array_api.where(a == 0, 1, as_floats(a)))
+        return array_api.log(array_api.where(array_api.equal(a, 0), 1, as_floats(a)))
 
     def gradient(self, out_grad, node):
         (a,) = node.inputs
@@ -413,7 +413,7 @@ class Reshape(TensorOp):
         self.shape = shape
 
     def compute(self, a):
-        return a.reshape(self.shape)
+        return device_of(a).reshape(a, self.shape)
 
     def gradient(self, out_grad, node):
         return reshape(out_grad, node.inputs[0].shape)
@@ -486,8 +486,8 @@ class Split(TensorTupleOp):
 
     def compute(self, a):
         (axis,) = as_axes(self.axis, a.ndim)
-        lead = (slice(None),) * axis
-        return tuple(a[lead + (i,)] for i in range(a.shape[axis]))
+        lead, device = (slice(None),) * axis, device_of(a)
+        return tuple(device.getitem(a, lead + (i,)) for i in range(a.shape[axis]))
 
     def gradient(self, out_grad, node):
         return stack(out_grad, self.axis)

@@ -41,12 +41,12 @@ class BatchNormalize(TensorTupleOp):
             return self._compiled(kernel, x, w, b)
         deviation, mu, variance, scale = _moments(x, 0, self.eps)
         hat = deviation * scale
-        self.kept = hat, scale[0]
-        self.result = hat * w + b, mu[0], variance[0]
+        self.kept = hat, scale.reshape(-1)
+        self.result = hat * w + b, mu.reshape(-1), variance.reshape(-1)
         return self.result
 
     def _compiled(self, kernel, x, w, b):
-        sums, columns = array_api.empty(w.shape), [array_api.empty_like(w) for _ in range(3)]
+        sums, columns = array_api.empty_like(w, dtype="float64"), [array_api.empty_like(w) for _ in range(3)]
         hat, y = array_api.empty_like(x), array_api.empty_like(x)
         kernel(x, w, b, self.eps, sums, *columns, hat, y)
         mu, variance, scale = columns
@@ -71,7 +71,8 @@ class BatchNormalize(TensorTupleOp):
         kernel = normalize_columns_gradient.get() if _dense(*grads, hat, w, scale) else None
         if kernel:
             dx, dw, db = array_api.empty_like(g), array_api.empty_like(w), array_api.empty_like(w)
-            kernel(*grads, hat, w, scale, array_api.empty((3, *w.shape)), dx, dw, db)
+            sums = array_api.empty_like(w, dtype="float64", shape=(3, *w.shape))
+            kernel(*grads, hat, w, scale, sums, dx, dw, db)
             return dx, dw, db
         n = g.shape[0]
         db, dw = g.sum(axis=0), (g * hat).sum(axis=0)

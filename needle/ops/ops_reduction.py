@@ -162,7 +162,7 @@ def prod(a: Tensor, axes: Any = None, keepdims: bool = False, *, axis: Any = Non
     kept = tuple(i for i in range(len(a.shape)) if i not in gone)
     n = count(a.shape, axes, "prod")
     if a.dtype.kind != "f":  # small integers grow, as in NumPy
-        a = astype(a, array_api.prod(array_api.empty(0, a.dtype)).dtype)
+        a = astype(a, array_api.prod(a.device.empty((0,), a.dtype)).dtype)
     rest = reshape(permute(a, kept + gone), (*[a.shape[i] for i in kept], n))
     odd = [] if n else [summation(rest, -1) + 1]
     while n > 1:

@@ -149,8 +149,9 @@ def tile(a: Tensor, reps: Any) -> Tensor:
 def _triangle(a: Tensor, k: int, lower: bool) -> Tensor:
     if len(a.shape) < 2:
         raise ValueError(f"{'tril' if lower else 'triu'}: wants at least 2 dimensions, got shape {a.shape}")
-    mask = array_api.tri(a.shape[-2], a.shape[-1], k if lower else k - 1, dtype=bool)
-    return where(mask if lower else ~mask, a, 0)
+    rows, columns = (a.device.arange(n) for n in a.shape[-2:])
+    kept = array_api.less_equal if lower else array_api.greater_equal
+    return where(Tensor.make_const(kept(columns - rows.reshape(-1, 1), k)), a, 0)
 
 
 def tril(a: Tensor, k: int = 0) -> Tensor:

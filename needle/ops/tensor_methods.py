@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import LazyGradient, Tensor, TensorTuple, Value, mark_written
-from ..backend_selection import array_api
+from ..backend_selection import array_api, device_holding
 from ..failures import same_type
 from ..modes import is_grad_enabled
 from . import (
     ops_comparison,
+    ops_devices,
     ops_elementwise,
     ops_indexing,
     ops_mathematic,
@@ -182,9 +183,13 @@ def _setitem(a: Tensor, index: Any, value: Any) -> None:
             "or assign within no_grad()"
         )
     if isinstance(a, LazyGradient) or not hasattr(a.cached_data, "__setitem__"):  # shared, or a NumPy scalar
-        a.cached_data = a.device.array(a.cached_data)
+        a.cached_data = a.device.array(a.cached_data, a.dtype)
     try:
-        a.cached_data[ops_indexing.as_index(index)] = value.cached_data if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            value = value.cached_data
+        elif not is_number(value):
+            value = a.device.share(value)
+        a.device.setitem(a.cached_data, ops_indexing.as_index(index), value)
     except (IndexError, TypeError, ValueError) as error:
         raise same_type(error, f"item assignment to a Tensor of shape {a.shape}: {error}") from error
     mark_written(a, in_place=True)
@@ -278,31 +283,31 @@ def _array_function(a: Tensor, function: Any, types: Any, args: Any, kwargs: Any
 
 
 def _dlpack(a: Tensor, **options: Any) -> Any:
-    return array_api.asarray(a.cached_data).__dlpack__(**options)
+    return a.device.share(a.cached_data).__dlpack__(**options)
 
 
 def _dlpack_device(a: Tensor) -> Any:
-    return array_api.asarray(a.cached_data).__dlpack_device__()
+    return a.device.share(a.cached_data).__dlpack_device__()
 
 
 def from_dlpack(source: Any, requires_grad: bool = False) -> Tensor:
-    """A Tensor over the memory of another library's tensor, without a copy (CPU)."""
+    """A Tensor over the memory of another library's tensor, without a copy, on the device where it lies."""
     if not hasattr(source, "__dlpack__"):
         raise TypeError(f"from_dlpack: wanted an object that speaks DLPack, got {type(source).__name__}")
-    array = Tensor.make_const(array_api.empty(0)).device.from_dlpack(source)
+    array = device_holding(source).from_dlpack(source)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"from_dlpack: wanted real numbers or booleans, got dtype {array.dtype}")
     return Tensor.make_const(array, requires_grad)
 
 
 def _repr(a: Tensor) -> str:
-    values = array_api.array2string(a.cached_data, separator=", ", prefix="Tensor(", threshold=1000)
+    values = array_api.array2string(_numpy(a), separator=", ", prefix="Tensor(", threshold=1000)
     op = "" if isinstance(a, LazyGradient) or a.op is None else f", op={type(a.op).__name__}"
     return f"Tensor({values}, shape={a.shape}, dtype={a.dtype}, requires_grad={a.requires_grad}{op})"
 
 
 def _str(a: Tensor) -> str:
-    return array_api.array2string(a.cached_data, separator=" ", threshold=1000)
+    return array_api.array2string(_numpy(a), separator=" ", threshold=1000)
 
 
 def _rebuild(kind: type, array: Any, requires_grad: bool, grad: Any) -> Tensor:
@@ -324,7 +329,7 @@ def _reduce_ex(a: Tensor, protocol: Any) -> Any:
     kind = Tensor if isinstance(a, LazyGradient) else type(a)
     requires_grad = a.requires_grad and not isinstance(a, LazyGradient)
     grad = None if a.grad is None else a.grad.detach()
-    parts = (kind, array_api.asarray(a.cached_data), requires_grad, grad)
+    parts = (kind, a.device.share(a.cached_data), requires_grad, grad)
     return _rebuild, parts, getattr(a, "__dict__", None) or None
 
 
@@ -395,7 +400,7 @@ METHODS: dict[str, Any] = {
     "tanh": ops_mathematic.tanh, "relu": ops_mathematic.relu, "sqrt": ops_elementwise.sqrt,
     "abs": ops_elementwise.abs, "sigmoid": ops_elementwise.sigmoid, "clip": ops_elementwise.clip,
     "flip": ops_mathematic.flip, "squeeze": ops_shape.squeeze, "expand_dims": ops_shape.expand_dims,
-    "zero_grad": _zero_grad,
+    "zero_grad": _zero_grad, "to": ops_devices.to_device, "cpu": ops_devices.to_cpu, "cuda": ops_devices.to_cuda,
     "T": property(_T), "ndim": property(_ndim), "size": property(_size),
 }  # fmt: skip
 

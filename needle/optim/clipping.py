@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..autograd import Tensor
+from ..modes import mode
+from ..ops import minimum, summation
 
 
 def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> float:
@@ -15,6 +18,8 @@ def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> float:
     """
     limit = _limit("clip_grad_norm: max_norm", max_norm)
     learnt = _with_gradient(params)
+    if mode.recorder is not None:
+        return _recorded_clip(learnt, limit)
     norms = [_norm(p.grad) for p in learnt if p.grad is not None]
     for i, norm in enumerate(norms):
         if not math.isfinite(norm):
@@ -26,6 +31,23 @@ def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> float:
     if total > limit:
         for p in learnt:
             _replace(p, lambda g: g * (limit / total))
+    return total
+
+
+def _recorded_clip(learnt: list[Tensor], limit: float) -> Any:
+    """The same without looking at a value, for a function that is recorded; the norm as a tensor."""
+    wide = [Tensor.make_const(p.device.cast(p.grad.cached_data, "float64")) for p in learnt if p.grad is not None]
+    total = sum((summation(g * g) for g in wide[1:]), start=summation(wide[0] * wide[0])).sqrt()
+    total.device.check(_finite, total.cached_data)
+    for p in learnt:
+        scale = minimum(limit / total, 1.0).astype(p.dtype)
+        _replace(p, lambda g, scale=scale: g * scale)  # type: ignore[misc]
+    return total
+
+
+def _finite(total: Any) -> Any:
+    if not math.isfinite(total):
+        raise ValueError(f"clip_grad_norm: the gradients have the norm {total}; nothing was scaled")
     return total
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..autograd import Tensor
+from ..ops import maximum
 from .optimizer import Optimizer
 from .options import at_least_0, below_1, flag, whole
 
@@ -20,7 +21,7 @@ def orthogonalize(matrix: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix  # so that A is the smaller of the two products
-    x = x / max(x.norm().item(), eps)
+    x = x / maximum(x.norm(), eps)
     for _ in range(steps):
         square = x @ x.T
         x = x * a + (square * b + square @ square * c) @ x

@@ -96,14 +96,16 @@ class Optimizer:
         before, mode.recording = mode.recording, False
         try:
             for i, group in enumerate(self.param_groups):
-                options = self._options_of(i, group)
+                options = self.options_of(i, group)
+                if mode.recorder is not None:
+                    options = mode.recorder.options(self, i, group, options)
                 for p in group["params"]:
                     if p.grad is not None:
                         self.update(p, self._gradient(p), self._state_of(p, options), options)
         finally:
             mode.recording = before
 
-    def _options_of(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
+    def options_of(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
         """The options of group i; checked again when they are not as in the last step."""
         if i not in self._seen or self._seen[i][0] != group:
             self._seen[i] = dict(group), self._checked({name: group[name] for name in self.options})
@@ -263,11 +265,13 @@ def new_slot(p: Tensor, name: str, start: float) -> Tensor:
 def loaded_slot(p: Tensor, name: str, value: Any) -> Tensor:
     if name == "step":
         return new_slot(p, name, value)
-    return Tensor.make_const(p.device.array(value.numpy() if isinstance(value, Tensor) else value))
+    return Tensor.make_const(p.device.array(value.numpy() if isinstance(value, Tensor) else value, p.dtype))
 
 
 def count(step: Tensor) -> int:
     """Add one to a counter; its new value."""
+    if mode.recorder is not None:
+        return mode.recorder.count(step)
     t = int(step.cached_data) + 1
     step.cached_data = step.device.array(t, "int64")
     mark_written(step)
@@ -288,7 +292,7 @@ def descend(p: Tensor, direction: Tensor, lr: float) -> None:
 def own_array(tensor: Tensor) -> Any:
     """The tensor's array, to be written to: replaced by a copy first where somebody else may see it change."""
     if held_by(tensor) > ALONE or not tensor.device.owns(tensor.cached_data):
-        tensor.cached_data = tensor.device.array(tensor.cached_data)
+        tensor.cached_data = tensor.device.array(tensor.cached_data, tensor.dtype)
     return tensor.cached_data
 
 

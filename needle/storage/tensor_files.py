@@ -46,7 +46,7 @@ def load(path: Any, *, device: Any = None) -> dict[str, Tensor]:
 
 def as_numpy(value: Any) -> np.ndarray | None:
     """The numbers of a Tensor, an array or a NumPy scalar, without a copy where NumPy holds them; None for the rest."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and isinstance(value.cached_data, (np.ndarray, np.generic)):
         value = value.cached_data
     if isinstance(value, (np.ndarray, np.generic)):
         return np.asarray(value)
