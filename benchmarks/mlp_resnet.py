@@ -31,7 +31,7 @@ def centred() -> tuple[np.ndarray, np.ndarray]:
     return x - np.float32(0.5), labels
 
 
-def needle():
+def needle(wrap=lambda function: function, generator=None):
     x, labels = centred()
     x, labels = ([ndl.Tensor(part, requires_grad=False) for part in parts] for parts in (x, labels))
     linears = []
@@ -40,7 +40,7 @@ def needle():
         linear.weight.data, linear.bias.data = ndl.Tensor(weight), ndl.Tensor(bias[None])
         linears.append(linear)
     first, *inner, last = linears
-    drops = [nn.Dropout(0.0) for _ in range(BLOCKS)]
+    drops = [nn.Dropout(0.0, generator) for _ in range(BLOCKS)]
     blocks = []
     for a, drop, b in zip(inner[::2], drops, inner[1::2], strict=True):
         fn = nn.Sequential(a, nn.BatchNorm1d(HIDDEN), nn.ReLU(), drop, b, nn.BatchNorm1d(WIDTH))
@@ -49,15 +49,27 @@ def needle():
     adam, loss_of = ndl.optim.Adam(model.parameters(), lr=LR), nn.SoftmaxLoss()
     begin = starter(drops)
 
-    def step(i):
-        begin()
+    @wrap
+    def train(x, labels):
         adam.reset_grad()
-        loss = loss_of(model(x[i]), labels[i])
+        loss = loss_of(model(x), labels)
         loss.backward()
         adam.step()
         return loss
 
+    def step(i):
+        begin()
+        return train(x[i], labels[i])
+
     return step
+
+
+def needle_jit():
+    return needle(wrap=ndl.jit)
+
+
+def needle_jit_generator():
+    return needle(wrap=ndl.jit, generator=ndl.Generator(0))
 
 
 def starter(drops):

@@ -11,20 +11,25 @@ from needle.optional import optional
 from .inputs import BATCH, CLASSES, LR, PIXELS, batches, weights
 
 
-def needle():
+def needle(wrap=lambda function: function):
     pictures, labels = batches()
     x = [ndl.Tensor(part, requires_grad=False) for part in pictures]
     w = ndl.Tensor(weights(PIXELS, CLASSES)[0])
     sgd = ndl.optim.SGD([w], lr=LR)
 
-    def step(i):
+    @wrap
+    def train(x, labels):
         sgd.reset_grad()
-        loss = ndl.softmax_cross_entropy(x[i] @ w, labels[i])
+        loss = ndl.softmax_cross_entropy(x @ w, labels)
         loss.backward()
         sgd.step()
         return loss
 
-    return step
+    return lambda i: train(x[i], labels[i])
+
+
+def needle_jit():
+    return needle(wrap=ndl.jit)
 
 
 def torch_eager(wrap=lambda function: function):

@@ -11,20 +11,25 @@ from needle.optional import optional
 from .inputs import BATCH, CLASSES, LR, PIXELS, batches, weights
 
 
-def needle(hidden):
+def needle(hidden, wrap=lambda function: function):
     pictures, labels = batches()
     x = [ndl.Tensor(part, requires_grad=False) for part in pictures]
     w1, w2 = map(ndl.Tensor, weights(PIXELS, hidden, CLASSES))
     sgd = ndl.optim.SGD([w1, w2], lr=LR)
 
-    def step(i):
+    @wrap
+    def train(x, labels):
         sgd.reset_grad()
-        loss = ndl.softmax_cross_entropy(ndl.relu(x[i] @ w1) @ w2, labels[i])
+        loss = ndl.softmax_cross_entropy(ndl.relu(x @ w1) @ w2, labels)
         loss.backward()
         sgd.step()
         return loss
 
-    return step
+    return lambda i: train(x[i], labels[i])
+
+
+def needle_jit(hidden):
+    return needle(hidden, wrap=ndl.jit)
 
 
 def torch_eager(hidden, wrap=lambda function: function):

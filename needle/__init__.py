@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import autograd, backend_selection, data, debug, functional, init, nn, ops, optim, storage, training
+from . import autograd, backend_selection, compiler, data, debug, functional, init, nn, ops, optim, storage, training
 from .autograd import (
     Op,
     Tensor,
@@ -12,6 +12,7 @@ from .autograd import (
     Value,
 )
 from .backend_selection import BACKEND, Device, NDArray, all_devices, array_api, cpu, cuda, default_device
+from .compiler import JitError, jit
 from .debug import (
     AnomalyError,
     PromotionError,

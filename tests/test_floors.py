@@ -63,6 +63,7 @@ FLOORS = [
         "needle/storage/",
         "needle/training/",
         "needle/testing.py",
+        "needle/compiler/",
     ],
     ["needle/__init__.py", "needle/__main__.py"],
 ]
@@ -70,6 +71,7 @@ FLOORS = [
 # On this floor the order counts for nothing: its modules do not know each other, but for these.
 SIBLINGS_FLOOR = 5
 SIBLINGS = {
+    "needle/compiler/": {"needle/nn/", "needle/optim/"},
     "needle/data/": {"needle/progress.py"},
     "needle/numeric_check/": {"needle/functional.py"},
     "needle/training/": {"needle/progress.py", "needle/storage/"},
