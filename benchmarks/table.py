@@ -78,7 +78,7 @@ RIVALS = [
     NEEDLE,
     Rival("needle without Numba", "needle", without=("numba",)),
     Rival("needle jit", "needle_jit"),
-    Rival("needle jit, own generator", "needle_jit_generator", only="mlp_resnet"),
+    Rival("needle jit with a Generator", "needle_jit_generator", only="mlp_resnet"),
     Rival("needle jit without Numba", "needle_jit", without=("numba",)),
     Rival("needle cpu_numpy", "needle_cpu_numpy", only="ndarray_"),
     REFERENCE,

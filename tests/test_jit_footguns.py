@@ -732,10 +732,9 @@ def test_the_source_runs_under_numpy_alone():
     step, (x, labels), w, _ = trained()
     variant = step.kept[0].variant
     program = variant.compiled()
-    call = __import__("needle.compiler.variant", fromlist=["Call"]).Call([x, labels])
     module = dict(program.emitted.given)
     exec(step.source, module)
-    arrays = [*[read(call) for read in variant.reads], *variant.numbers(call)]
+    arrays = variant.plumbing.inputs([x, labels])
     np.random.seed(1)
     plain = module["step"](arrays, module["allocate"](), program.draw, False)
     np.random.seed(1)

@@ -11,19 +11,19 @@ from ..autograd import Tensor
 from ..backend_numpy import CPUDevice
 from .errors import JitError
 from .trees import flatten
-from .variant import Call, Variant
+from .variant import Variant
 
 BANDS = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}  # of differences, relative to the largest number
 
 
-def compared(variant: Variant, call: Call, eager: Callable[[], Any]) -> Any:
+def compared(variant: Variant, leaves: list[Any], eager: Callable[[], Any]) -> Any:
     """The result of `eager()`, which is the call; JitError where the program gives something else."""
     before = list(_streams(variant))
-    made = variant.computed(call)
+    made = variant.computed(leaves)
     for put_back, state in before:
         put_back(state)
     result = eager()
-    for name, mine, its in _pairs(variant, call, made, flatten(result)[0]):
+    for name, mine, its in _pairs(variant, leaves, made, flatten(result)[0]):
         if not agree(mine, its):
             raise JitError(f"jit: {name} differs from eager's: {_shown(mine)} compiled, {_shown(its)} eager")
     return result
@@ -39,16 +39,22 @@ def _streams(variant: Variant) -> Iterator[tuple[Callable, Any]]:
             yield (lambda state, owner=owner: setattr(owner, "state", state)), owner.state
 
 
-def _pairs(variant: Variant, call: Call, made: list[Any], leaves: list[Any]) -> Iterator[tuple[str, Any, Any]]:
-    for i, ((kind, what), leaf) in enumerate(zip(variant.results, leaves, strict=True)):
-        if kind in ("tensor", "array"):
-            yield f"result {i}", made[what], leaf.cached_data if isinstance(leaf, Tensor) else leaf
-    for where, place in variant.states:
-        yield "a tensor that the call assigned", made[place], where(call).cached_data
-    for where, what in variant.grads:
-        grad = where(call).grad
-        if isinstance(what, int) and grad is not None:
-            yield "a gradient", made[what], grad.cached_data
+def _pairs(variant: Variant, leaves: list[Any], made: list[Any], given: list[Any]) -> Iterator[tuple[str, Any, Any]]:
+    plumbing = variant.plumbing
+    space = {**plumbing.space, "leaves": leaves, "made": made}
+    for i, (text, leaf) in enumerate(zip(plumbing.wanted, given, strict=True)):
+        if "made[" in text:
+            yield f"result {i}", _array(eval(text, space)), _array(leaf)
+    for text, place in plumbing.states:
+        yield "a tensor that the call assigned", made[place], plumbing.find(text, leaves).cached_data
+    for text, what in plumbing.grads:
+        grad = plumbing.find(text, leaves).grad
+        if "made[" in what and grad is not None:
+            yield "a gradient", _array(eval(what, space)), grad.cached_data
+
+
+def _array(x: Any) -> Any:
+    return x.cached_data if isinstance(x, Tensor) else x
 
 
 def agree(mine: Any, its: Any) -> bool:

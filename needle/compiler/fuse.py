@@ -81,9 +81,8 @@ class Groups:
         return False
 
     def worthwhile(self) -> list[Group]:
-        """Groups of more than one computing node."""
-        groups = dict.fromkeys(self.of.values())
-        return [g for g in groups if sum(node.kind in ("ufunc", "reduce") for node in g.nodes) > 1]
+        """Groups of more than one computing node, and numpy.where, which takes no place for its result."""
+        return [group for group in dict.fromkeys(self.of.values()) if _pays(group)]
 
 
 def fuse(graph: Graph) -> Graph:
@@ -102,6 +101,11 @@ def fuse(graph: Graph) -> Graph:
             made.append(_rebuilt(unit, replaced))
     outputs = [replaced.get(node, node) for node in graph.outputs]
     return Graph(graph.inputs, outputs, ordered(made, [*outputs, *graph.inputs]))
+
+
+def _pays(group: Group) -> bool:
+    computing = [node for node in group.nodes if node.kind in ("ufunc", "reduce")]
+    return len(computing) > 1 or any(node.options[0] == "where" for node in computing)
 
 
 def _one_after_another(graph: Graph) -> dict[Node, Node]:

@@ -25,7 +25,7 @@ from .live_numbers import TracedNumber, numbers_function
 from .recording import Recording, by_identity
 from .show import show
 from .trees import flatten, unflatten
-from .variant import Call, Variant
+from .variant import Variant
 
 MOST_VARIANTS = 32  # of one function; the oldest goes first
 
@@ -51,8 +51,8 @@ class Jitted:
                     if i:
                         self.kept.insert(0, self.kept.pop(i))
                     if self.debug:
-                        return compared(kept.variant, Call(leaves), lambda: self.function(*args, **kwargs))
-                    return unflatten(kept.variant.structure, kept.variant.run(Call(leaves)))
+                        return compared(kept.variant, leaves, lambda: self.function(*args, **kwargs))
+                    return unflatten(kept.variant.structure, kept.variant.run(leaves))
             return self._record(leaves, structure)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -94,7 +94,7 @@ class Jitted:
                 raise JitError(
                     "jit: profile: nothing was recorded for such arguments; call the function with them first"
                 )
-            return variant.compiled().profile(variant.inputs(Call(leaves)), seconds)
+            return variant.compiled().profile(variant.plumbing.inputs(leaves), seconds)
 
     def explain(self) -> str:
         """Each recording and its cause, what was guarded, which numbers and constants were kept."""
@@ -140,7 +140,7 @@ class _Kept:
             return False
         if any(self._shared(leaf) is not was for leaf, was in zip(leaves, self.shared, strict=True)):
             return False
-        return self.numbers(Call(leaves)) == self.known
+        return self.numbers(leaves) == self.known
 
     def _shared(self, leaf: Any) -> Any:
         """The leaf if it is a tensor that the function also reaches by itself, which a replay would confuse."""
@@ -155,7 +155,7 @@ class _Kept:
                 return f"argument {i}: {_said(was)} became {_said(now)}"
         if not self.guard():
             return self.guard.reason()
-        for text, was, now in zip(self.texts, self.known, self.numbers(Call(leaves)), strict=True):
+        for text, was, now in zip(self.texts, self.known, self.numbers(leaves), strict=True):
             if was != now:
                 return f"Python looked at a number that is {now} now: {text}"
         return "a tensor is both an argument and reached by the function itself, or no longer so"

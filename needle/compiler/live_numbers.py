@@ -97,10 +97,10 @@ for _name, _sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "
 
 
 def numbers_function(numbers: Sequence[TracedNumber]) -> Callable[[Any], list[float]]:
-    """One Python function from a call to all these numbers, each leaf read once."""
+    """One Python function from the leaves of a call's arguments to all these numbers, each leaf read once."""
     leaves = {name: at for number in numbers for name, at in number.leaves.items()}
-    lines = [f"    {name} = read_{name}(call)" for name in leaves]
+    lines = [f"    {name} = read_{name}(leaves)" for name in leaves]
     texts = ", ".join(number.text for number in numbers)
     namespace: dict[str, Any] = {f"read_{name}": at for name, at in leaves.items()}
-    exec("\n".join(["def numbers(call):", *lines, f"    return [{texts}]"]), namespace)
+    exec("\n".join(["def numbers(leaves):", *lines, f"    return [{texts}]"]), namespace)
     return namespace["numbers"]

@@ -230,7 +230,9 @@ class Recorder:
         def live(name: str, value: Any) -> Any:
             if type(value) is not float:
                 return value
-            return self.number(value, lambda call: optimizer.options_of(i, group)[name], f"{place}, group {i}, {name}")
+            return self.number(
+                value, lambda leaves: optimizer.options_of(i, group)[name], f"{place}, group {i}, {name}"
+            )
 
         return {name: live(name, value) for name, value in options.items()}
 
@@ -243,4 +245,4 @@ class Recorder:
             counted = self.counted[step] = self.counted.get(step, 0) + 1
         step.cached_data = self.constant(numpy.asarray(start + counted))
         label = f"step {self._named(f'step {id(step)}')}, {counted}"
-        return self.number(start + counted, lambda call: int(step.cached_data) + counted, label)
+        return self.number(start + counted, lambda leaves: int(step.cached_data) + counted, label)

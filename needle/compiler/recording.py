@@ -17,7 +17,7 @@ from .recorder import Lift, Recorder
 from .spent import SPENT, SpentGradient
 from .tracing import Traced
 from .trees import altered, flatten, unflatten
-from .variant import Call, Variant
+from .variant import Plumbing, Variant
 
 
 def value_of(tensor: Any) -> Any:
@@ -42,6 +42,7 @@ class Recording:
         self.watch = Watch()
         self.grads_before: dict[Tensor, Any] = {}
         self.variant: Variant | None = None
+        self.plumbing = Plumbing()
         self.notes: list[str] = []
         self.guarded_grads: set[Tensor] = set()  # those of which it matters whether they have a .grad at the start
 
@@ -75,7 +76,7 @@ class Recording:
             self.recorder.nodes.append(node)
             return Traced(self.recorder, leaf, node)
         if type(leaf) is float:
-            return self.recorder.number(leaf, lambda call: call.leaves[i], f"argument {i}")
+            return self.recorder.number(leaf, lambda leaves: leaves[i], f"argument {i}")
         return leaf
 
     def _refuse_changes(self, after: Reached, of_arguments: str) -> None:
@@ -93,41 +94,33 @@ class Recording:
     def _finish(self, result: Any, after: Reached) -> Any:
         leaves, structure = flatten(result)
         outputs: list[Node] = []
-        results = [self._result(leaf, outputs) for leaf in leaves]
-        states = self._states(outputs)
-        grads = self._grads(outputs)
+        self.plumbing.wanted = [self._result(leaf, outputs) for leaf in leaves]
+        self._states(outputs)
+        self._grads(outputs)
         fresh = self._settle_fresh(after)
         made = unflatten(structure, [self._plain(leaf) for leaf in leaves])
         if fresh:
             self.notes.append(f"made {fresh} tensor(s) that last, such as an optimizer's state: not to be replayed")
             return made
         graph = self._graph(outputs)
-        arrays = [node for node in graph.inputs if node.kind == "input"]
-        self.variant = Variant(
-            graph,
-            [self._read(node) for node in arrays],
-            self._numbers(graph.inputs[len(arrays) :]),
-            states,
-            grads,
-            list(self.recorder.counted.items()),
-            results,
-            structure,
-        )
+        self._reads(graph)
+        self.plumbing.counters = [(self._place_of(step), n) for step, n in self.recorder.counted.items()]
+        destinations = self._destinations(graph)
+        self.plumbing.finish()
+        self.variant = Variant(graph, self.plumbing, structure, destinations)
         return made
 
-    def _result(self, leaf: Any, outputs: list[Node]) -> tuple[str, Any]:
-        if isinstance(leaf, Tensor):
-            if leaf in self.recorder.lifts:
-                return "read", self._place_of(leaf)
-            outputs.append(self.recorder.lifted(leaf).node)
-            return "tensor", len(outputs) - 1
-        if type(leaf) is Traced:
-            outputs.append(leaf.node)
-            return "array", len(outputs) - 1
+    def _result(self, leaf: Any, outputs: list[Node]) -> str:
+        """The text of a leaf of the result."""
+        if isinstance(leaf, Tensor) and leaf in self.recorder.lifts:
+            return self._place_of(leaf)
+        if isinstance(leaf, Tensor) or type(leaf) is Traced:
+            outputs.append(leaf.node if type(leaf) is Traced else self.recorder.lifted(leaf).node)
+            text = f"made[{len(outputs) - 1}]"
+            return text if type(leaf) is Traced else f"const({text})"
         if is_traced_number(leaf):
-            number = numbers_function([leaf])
-            return "read", lambda call: number(call)[0]
-        return "plain", leaf
+            return f"{self.plumbing.name(numbers_function([leaf]), 'N')}(leaves)[0]"
+        return self.plumbing.name(leaf, "K")
 
     def _plain(self, leaf: Any) -> Any:
         """A leaf of the result, with arrays and numbers in place of traced ones."""
@@ -144,15 +137,13 @@ class Recording:
         lent = array.base is not None or any(array is lift.array for lift in self.recorder.lifts.values())
         return numpy.array(array) if lent or any(array is leaf for leaf in self.leaves) else array
 
-    def _states(self, outputs: list[Node]) -> list[tuple[Any, int]]:
-        """The tensors whose array is another one at the end, and where the program gives it."""
-        states: list[tuple[Any, int]] = []
+    def _states(self, outputs: list[Node]) -> None:
+        """The tensors whose array is another one at the end, and which output that is."""
         for tensor, lift in self.recorder.lifts.items():
             if tensor not in self.recorder.counted and self._changed(lift):
                 self._refuse_sharing(lift)
                 outputs.append(tensor.cached_data.node)
-                states.append((self._place_of(tensor), len(outputs) - 1))
-        return states
+                self.plumbing.states.append((self._place_of(tensor), len(outputs) - 1))
 
     def _changed(self, lift: Lift) -> bool:
         return lift.tensor.cached_data is not lift.traced or lift.traced.node is not lift.node
@@ -167,24 +158,20 @@ class Recording:
                     f"jit: {lift.node.label} was written to, whose memory {other.node.label} shares; give one a copy"
                 )
 
-    def _grads(self, outputs: list[Node]) -> list[tuple[Any, Any]]:
+    def _grads(self, outputs: list[Node]) -> None:
         """What each tensor's .grad is to be after a call, where that was assigned."""
-        grads: list[tuple[Any, Any]] = []
         self.guarded_grads |= self.recorder.grads_read
         for tensor, before in self.grads_before.items():
             now = tensor.grad
             if now is before:
                 self.guarded_grads.add(tensor)
-                continue
-            what: Any = None
-            if now is not None and self._kept(tensor):
+            elif now is not None and self._kept(tensor):
                 outputs.append(self.recorder.lifted(now).node)
-                what = len(outputs) - 1
-            elif now is not None:
-                what = SPENT
-            grads.append((self._place_of(tensor), what))
-            tensor.grad = Tensor.make_const(value_of(now)) if isinstance(what, int) else what
-        return grads
+                self.plumbing.grads.append((self._place_of(tensor), f"const(made[{len(outputs) - 1}])"))
+                tensor.grad = Tensor.make_const(value_of(now))
+            else:
+                tensor.grad = None if now is None else SPENT
+                self.plumbing.grads.append((self._place_of(tensor), self.plumbing.name(tensor.grad, "K")))
 
     def _kept(self, tensor: Tensor) -> bool:
         """Gradients are kept that the function did not use up in an update itself."""
@@ -225,25 +212,34 @@ class Recording:
 
     # --- where inputs come from ---
 
-    def _place_of(self, tensor: Tensor) -> Callable[[Call], Any]:
+    def _place_of(self, tensor: Tensor) -> str:
         """How a later call finds this tensor: among its arguments, as a gradient, or as the same object."""
         for i, leaf in enumerate(self.leaves):
             if leaf is tensor:
-                return lambda call: call.leaves[i]
+                return f"leaves[{i}]"
         for owner, grad in self.grads_before.items():
             if grad is tensor:
-                of_owner = self._place_of(owner)
-                return lambda call: of_owner(call).grad
-        return lambda call: tensor
+                return f"{self._place_of(owner)}.grad"
+        return self.plumbing.name(tensor, "T")
 
-    def _read(self, node: Node) -> Callable[[Call], Any]:
-        for lift in self.recorder.lifts.values():
-            if lift.node is node:
-                place = self._place_of(lift.tensor)
-                return lambda call: place(call).cached_data
-        i = int(node.label.removeprefix("argument "))
-        return lambda call: call.leaves[i]
+    def _reads(self, graph: Graph) -> None:
+        lifted = {id(lift.node): lift.tensor for lift in self.recorder.lifts.values()}
+        numbers = {id(node): number for number, node in self.recorder.numbers.values()}
+        for node in graph.inputs:
+            if node.kind == "number":
+                self.plumbing.numbers.append(numbers[id(node)])
+            elif id(node) in lifted:
+                self.plumbing.reads.append(f"{self._place_of(lifted[id(node)])}.cached_data")
+            else:
+                self.plumbing.reads.append(f"leaves[{int(node.label.removeprefix('argument '))}]")
 
-    def _numbers(self, nodes: list[Node]) -> Callable[[Call], list[float]]:
-        own = {id(node): number for number, node in self.recorder.numbers.values()}
-        return numbers_function([own[id(node)] for node in nodes])
+    def _destinations(self, graph: Graph) -> dict[int, int]:
+        """Outputs that may be written over the array that their tensor had."""
+        places = {text: i for i, text in enumerate(self.plumbing.reads)}
+        found = {}
+        for text, place in self.plumbing.states:
+            i, output = places.get(f"{text}.cached_data"), graph.outputs[place]
+            if i is not None and (graph.inputs[i].shape, graph.inputs[i].dtype) == (output.shape, output.dtype):
+                found[place] = i
+                self.plumbing.donors.append(text)
+        return found

@@ -1,82 +1,121 @@
-"""What a recording becomes: a program, where its inputs are read at each call, and what its outputs are given to."""
+"""What a recording becomes: a program, where its inputs are read at each call, and what its outputs are given to.
+
+Both are generated Python functions (`Plumbing.source`), since a call on small arrays costs little more than they do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
 
 from ..autograd import Tensor, mark_written
-from ..backend_numpy import CPUDevice
 from .ir import Graph
+from .live_numbers import TracedNumber
 from .run import Program, compile_graph
 
-Where = Callable[["Call"], Any]  # finds a tensor, array or number when a call is made
 
+class Plumbing:
+    """Functions of the leaves of a call's arguments and of what the program made.
 
-class Call:
-    """One call of a jitted function: the leaves of its arguments."""
+    `inputs` gives what the program wants; `alone` whether nobody else holds the arrays that it may write over;
+    `results` the leaves of the result; `store` gives tensors what they are to hold. Tensors are named in texts: T3 is
+    an object that the function reaches, leaves[2] an argument, and either may have a .grad.
+    """
 
-    __slots__ = ("leaves",)
+    def __init__(self) -> None:
+        self.space: dict[str, Any] = {
+            "Tensor": Tensor,
+            "const": Tensor.make_const,
+            "written": mark_written,
+            "count": lambda number: numpy.asarray(number, "int64"),
+            "held": sys.getrefcount,
+        }
+        self.reads: list[str] = []  # arrays
+        self.numbers: list[TracedNumber] = []  # come behind the arrays
+        self.states: list[tuple[str, int]] = []  # a tensor, and the output that it is to hold
+        self.donors: list[str] = []  # the tensors among them whose array the program may write over
+        self.grads: list[tuple[str, str]] = []  # a tensor, and what its .grad is to be
+        self.counters: list[tuple[str, int]] = []  # a step counter, and by how much it grows
+        self.wanted: list[str] = []  # results
+        self.source = ""
 
-    def __init__(self, leaves: list[Any]):
-        self.leaves = leaves
+    def name(self, value: Any, letter: str) -> str:
+        """A name for an object in the source."""
+        known = next((name for name, other in self.space.items() if other is value), None)
+        if known is None:
+            known = f"{letter}{len(self.space)}"
+            self.space[known] = value
+        return known
+
+    def finish(self) -> None:
+        """Write the functions. The space they live in is not their own, so that no circle keeps a model alive."""
+        leaves = {name: at for number in self.numbers for name, at in number.leaves.items()}
+        self.space.update({f"read_{name}": at for name, at in leaves.items()})
+        self.source = "\n".join(
+            [
+                "def inputs(leaves):",
+                *(f"    {name} = read_{name}(leaves)" for name in leaves),
+                f"    return [{', '.join([*self.reads, *(number.text for number in self.numbers)])}]",
+                "def alone(leaves):",
+                *(
+                    f"    a = {t}.cached_data\n    if held(a) > 3 or a.base is not None: return False"
+                    for t in self.donors
+                ),
+                "    return True",
+                "def results(leaves, made):",
+                f"    return [{', '.join(self.wanted)}]",
+                "def store(leaves, made):",
+                *(f"    c{i} = int({t}.cached_data) + {n}" for i, (t, n) in enumerate(self.counters)),
+                *(f"    {t}.cached_data = made[{place}]; written({t})" for t, place in self.states),
+                *(f"    {t}.cached_data = count(c{i}); written({t})" for i, (t, _) in enumerate(self.counters)),
+                *(f"    {t}.grad = {what}" for t, what in self.grads),
+                "    return",
+                "",
+            ]
+        )
+        exec(compile(self.source, "<ndl.jit plumbing>", "exec"), self.space)
+        self.inputs, self.alone, self.results, self.store = map(self.space.pop, ("inputs", "alone", "results", "store"))
+
+    def find(self, text: str, leaves: list[Any]) -> Any:
+        """The tensor that a text names."""
+        return eval(text, dict(self.space), {"leaves": leaves})
 
 
 @dataclass
 class Variant:
-    """One recording, good for the calls that `matches` admits."""
+    """One recording, good for calls of one kind."""
 
     graph: Graph
-    reads: list[Where]  # one for each array among the inputs of the graph
-    numbers: Callable[[Call], list[float]]  # the numbers among them, which come behind the arrays
-    states: list[tuple[Where, int]]  # a tensor, and the output that it is to hold
-    grads: list[tuple[Where, Any]]  # a tensor, and the output that its .grad is to be, None, or SPENT
-    counters: list[tuple[Tensor, int]]  # a step counter, and by how much it grows
-    results: list[tuple[str, Any]]
-    structure: Any
+    plumbing: Plumbing
+    structure: Any  # of the result
+    destinations: dict[int, int]  # an output -> the input over whose array it may be written
     backend: str = "auto"
     program: Program | None = None
     calls: int = 0
-    notes: list[str] = field(default_factory=list)
 
     def compiled(self) -> Program:
         if self.program is None:
-            self.program = compile_graph(self.graph, backend=self.backend)
+            self.program = compile_graph(self.graph, backend=self.backend, destinations=self.destinations)
         return self.program
 
-    def run(self, call: Call) -> list[Any]:
-        """The leaves of the result. Nothing is written before everything was computed."""
-        made = self.computed(call)
-        counts = [(step, int(step.cached_data) + n) for step, n in self.counters]
-        results = [self._result(kind, what, made, call) for kind, what in self.results]
-        for where, place in self.states:
-            tensor = where(call)
-            tensor.cached_data = made[place]
-            mark_written(tensor)
-        for step, count in counts:
-            step.cached_data = CPUDevice().array(count, "int64")
-            mark_written(step)
-        for where, what in self.grads:
-            where(call).grad = Tensor.make_const(made[what]) if isinstance(what, int) else what
+    def run(self, leaves: list[Any]) -> list[Any]:
+        """The leaves of the result. A tensor is given its new array only after everything was computed."""
+        plumbing, program = self.plumbing, self.program or self.compiled()
+        donate = plumbing.alone(leaves)
+        made = [as_array(x) for x in program(plumbing.inputs(leaves), donate)]
+        results = plumbing.results(leaves, made)
+        plumbing.store(leaves, made)
         self.calls += 1
         return results
 
-    def inputs(self, call: Call) -> list[Any]:
-        """The arrays and numbers that the program wants."""
-        return [*[read(call) for read in self.reads], *self.numbers(call)]
+    def computed(self, leaves: list[Any]) -> list[Any]:
+        """What the program gives for a call; nothing is stored."""
+        return [as_array(x) for x in self.compiled()(self.plumbing.inputs(leaves))]
 
-    def computed(self, call: Call) -> list[Any]:
-        """What the program gives for a call."""
-        program = self.program or self.compiled()
-        made = program(self.inputs(call))
-        return [x if type(x) is numpy.ndarray else numpy.asarray(x) for x in made]  # not NumPy's scalars
 
-    def _result(self, kind: str, what: Any, made: list[Any], call: Call) -> Any:
-        if kind == "tensor":
-            return Tensor.make_const(made[what])
-        if kind == "array":
-            return made[what]
-        return what(call) if kind == "read" else what
+def as_array(x: Any) -> Any:
+    """Not NumPy's scalars, which nobody can write to."""
+    return x if type(x) is numpy.ndarray else numpy.asarray(x)
