@@ -105,7 +105,10 @@ def fuse(graph: Graph) -> Graph:
 
 def _pays(group: Group) -> bool:
     computing = [node for node in group.nodes if node.kind in ("ufunc", "reduce")]
-    return len(computing) > 1 or any(node.options[0] == "where" for node in computing)
+    alone = any(
+        node.options[0] == "where" for node in computing
+    )  # as no grouping saw to it that it is rows and columns
+    return len(computing) > 1 or (alone and bool(group.cuts()))
 
 
 def _one_after_another(graph: Graph) -> dict[Node, Node]:

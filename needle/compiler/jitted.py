@@ -125,7 +125,8 @@ class _Kept:
         self.structure = structure
         self.signature = _signature(leaves)
         self.captured = recording.reached.tensors
-        self.shared = [self._shared(leaf) for leaf in leaves]
+        tensors = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self.shared = [(i, leaf if leaf in self.captured else None) for i, leaf in tensors]
         self.guard = make_guard(
             recording.reached, recording.watch, recording.args, recording.kwargs, recording.guarded_grads
         )
@@ -138,13 +139,10 @@ class _Kept:
     def matches(self, leaves: list[Any], structure: Any) -> bool:
         if structure != self.structure or _signature(leaves) != self.signature or not self.guard():
             return False
-        if any(self._shared(leaf) is not was for leaf, was in zip(leaves, self.shared, strict=True)):
-            return False
+        for i, was in self.shared:  # a tensor that the function also reaches by itself, which a replay would confuse
+            if (leaves[i] if leaves[i] in self.captured else None) is not was:
+                return False
         return self.numbers(leaves) == self.known
-
-    def _shared(self, leaf: Any) -> Any:
-        """The leaf if it is a tensor that the function also reaches by itself, which a replay would confuse."""
-        return leaf if isinstance(leaf, Tensor) and leaf in self.captured else None
 
     def reason(self, leaves: list[Any], structure: Any) -> str:
         """What is not as it was, in words."""

@@ -3,7 +3,17 @@
 A kernel is the fast twin of an op's readable `compute`, and tests hold both against each other.
 """
 
-from .dense import adam, add_scaled, mask_positive, shift_logits, softmax_residual
-from .loader import Kernel, fits
+from .dense import adam, add_scaled, all_within, mask_positive, shift_logits, softmax_residual
+from .loader import Kernel, fits, holds_whole_numbers
 
-__all__ = ["Kernel", "adam", "add_scaled", "fits", "mask_positive", "shift_logits", "softmax_residual"]
+__all__ = [
+    "Kernel",
+    "adam",
+    "add_scaled",
+    "all_within",
+    "fits",
+    "holds_whole_numbers",
+    "mask_positive",
+    "shift_logits",
+    "softmax_residual",
+]

@@ -8,6 +8,15 @@ from .loader import Kernel
 
 
 @Kernel
+def all_within(labels, classes):
+    """Whether every one of flat whole numbers is in [0, classes)."""
+    for i in range(labels.size):
+        if labels[i] < 0 or labels[i] >= classes:
+            return False
+    return True
+
+
+@Kernel
 def shift_logits(z, labels, shifted, losses):
     """shifted = z − max z of its row, of which nothing overflows in e^shifted;  losses[i] = −shifted[i, labels[i]].
 

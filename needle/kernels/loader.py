@@ -17,6 +17,11 @@ def fits(array: Any) -> bool:
     )
 
 
+def holds_whole_numbers(array: Any) -> bool:
+    """Whether `array` is NumPy's own, int64 and row-major."""
+    return type(array) is numpy.ndarray and array.dtype == "int64" and array.flags.c_contiguous
+
+
 # Not "reassoc", which would take z − max z apart again; a kernel that only adds up may ask for it.
 FASTMATH = {"contract", "afn", "arcp", "nsz"}
 OPTIONS = {"nogil": True, "error_model": "numpy"}
