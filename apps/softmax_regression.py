@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -73,19 +74,28 @@ class Run:
 POINTS = 40  # of the learning curve
 
 
-def train(data: Split, settings: Settings, seed: int) -> Run:
-    """Minibatch SGD from zero weights; prints a line an epoch."""
+def train(data: Split, settings: Settings, seed: int, compiled: bool = False) -> Run:
+    """Minibatch SGD from zero weights, each step by `ndl.jit` if compiled; prints a line an epoch."""
     X, y, X_test, y_test = data
     rng = np.random.default_rng(seed)
     run = Run(ndl.zeros(X.shape[1], 10, requires_grad=True))
     optimizer = ndl.optim.SGD([run.W], lr=settings.lr)
+
+    def update(X: ndl.Tensor, y: np.ndarray) -> ndl.Tensor:
+        value = loss(X, y, run.W)
+        optimizer.reset_grad()
+        value.backward()
+        optimizer.step()
+        return value
+
+    update = ndl.jit(update, keep_grads=True) if compiled else update
     steps = settings.epochs * -(-len(X) // settings.batch)
     for epoch in range(settings.epochs):
         order = rng.permutation(len(X))
         starts = range(0, len(X), settings.batch)
         for start in progress(starts, desc=f"epoch {epoch + 1}/{settings.epochs}", unit="batch"):
             optimizer.lr = settings.lr * (1 - len(run.losses) / steps)
-            step(run, optimizer, X[order[start : start + settings.batch]], y[order[start : start + settings.batch]])
+            step(run, update, X[order[start : start + settings.batch]], y[order[start : start + settings.batch]])
             if len(run.losses) % max(1, steps // POINTS) == 0:
                 run.curve.append((len(run.losses), *evaluate(X_test, y_test, run.W)))
         (train_loss, train_error), (test_loss, test_error) = evaluate(X, y, run.W), evaluate(X_test, y_test, run.W)
@@ -97,14 +107,11 @@ def train(data: Split, settings: Settings, seed: int) -> Run:
     return run
 
 
-def step(run: Run, optimizer: ndl.optim.SGD, X: np.ndarray, y: np.ndarray) -> None:
+def step(run: Run, update: Callable, X: np.ndarray, y: np.ndarray) -> None:
     """One step of SGD on a batch."""
-    begun = perf_counter()
-    value = loss(ndl.Tensor(X, requires_grad=False), y, run.W)
-    optimizer.reset_grad()
-    value.backward()
     before = run.W.numpy()
-    optimizer.step()
+    begun = perf_counter()
+    value = update(ndl.Tensor(X, requires_grad=False), y)
     run.seconds += perf_counter() - begun
     run.losses.append(value.item())
     run.last = (X, y, before, run.W.grad.numpy())  # type: ignore[union-attr]
@@ -203,6 +210,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--batch", type=int, help="images a step (digits: 10, mnist: 50)")
     whole.add_argument("--lr", type=float, help="first learning rate, which falls to 0 (digits: 0.5, mnist: 2)")
     whole.add_argument("--seed", type=int, default=0, help="of the order of images (0)")
+    whole.add_argument("--jit", action="store_true", help="compile the training step")
     whole.add_argument("--promise", type=float, metavar="PERCENT", help="exit with 1 above this test error")
     whole.add_argument("--figure", type=Path, default=Path("softmax_regression.png"), help="where to draw")
     return whole
@@ -243,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"softmax_regression: {error}", file=sys.stderr)
         return 2
     print(f"{args.data}: {len(data[0])} images to learn from, {len(data[2])} to test, {data[0].shape[1]} pixels each")
-    run = train(data, settings, args.seed)
+    run = train(data, settings, args.seed, args.jit)
     print(f"trained for {run.seconds:.1f} s, {1e6 * run.seconds / len(run.losses):.0f} µs a step")
     right, found = check(run)
     print(found)

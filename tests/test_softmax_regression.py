@@ -85,6 +85,15 @@ def test_the_float32_gradient_is_compared_too():
     assert not right and "not finite: take a smaller --lr" in found
 
 
+def test_a_compiled_step_trains_the_same():
+    X, y, *test = ndl.data.digits()
+    data, settings = (X[:300], y[:300], *test), app.Settings(epochs=1, batch=20, lr=0.5, promise=100)
+    eager, compiled = (app.train(data, settings, 0, jit) for jit in (False, True))
+    np.testing.assert_allclose(compiled.W.numpy(), eager.W.numpy(), atol=1e-5)
+    np.testing.assert_allclose(compiled.losses, eager.losses, atol=1e-5)
+    np.testing.assert_allclose(compiled.last[3], eager.last[3], atol=1e-5)  # the gradient that is checked
+
+
 def test_the_seed_decides_the_order_of_images():
     data, settings = ndl.data.digits(), app.Settings(epochs=1, batch=100, lr=0.5, promise=100)
     first, again, other = (app.train(data, settings, seed).W.numpy() for seed in (0, 0, 1))
