@@ -197,6 +197,7 @@ def test_numba_really_compiles_and_is_imported_late():
     assert run_python(code, HW0).stdout == "1\n"
 
 
+@pytest.mark.slow
 def test_numba_cache_serves_every_name_of_the_module(tmp_path):
     """Numba keeps the importing name on disk; where that name is unknown, loading would fail."""
     pytest.importorskip("numba")
@@ -370,6 +371,7 @@ def mnist():
     pytest.skip("no MNIST: name its folder in NEEDLE_DATA to run this")
 
 
+@pytest.mark.slow
 def test_one_epoch_of_the_network_on_mnist(mnist):
     X, y, X_test, y_test = mnist
     random = np.random.RandomState(0)

@@ -95,6 +95,7 @@ def test_an_epoch_of_training_seeds_first_and_is_the_loop_by_hand():
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.slow
 def test_train_mnist_on_its_files(data_folder):
     done = app.train_mnist(batch_size=500, epochs=1, hidden_dim=50, data_dir=str(data_folder / "mnist"))
     train_error, train_loss, test_error, test_loss = done
