@@ -304,3 +304,11 @@ def test_everything_can_be_indexed_by_tensors():
     assert x[ndl.argmax(x, 0)].shape == (4, 4) and x[np.array([0, 2]), 1].tolist() == [1, 9]
     assert ndl.topk(x, 2)[0].tolist() == [3, 2] and ndl.sort(-x)[0].tolist() == [-3, -2, -1, 0]
     assert ndl.gather(x, ndl.argsort(x, 1), 1).tolist() == x.tolist()
+
+
+def test_a_jitted_function_runs_as_it_is():
+    w = ndl.Tensor([1.0, 2.0])
+    step = ndl.jit(lambda x: w * x)
+    for k in (1.0, 3.0):
+        np.testing.assert_array_equal(step(ndl.Tensor([k, k])).numpy(), [k, 2 * k])
+    assert not step.history

@@ -17,6 +17,7 @@ from typing import Any
 import numpy
 
 from ..autograd import Tensor
+from ..backend_selection import BACKEND
 from ..modes import get_default_dtype, mode
 from .debug import compared
 from .errors import JitError
@@ -42,7 +43,8 @@ class Jitted:
         _all.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if mode.recorder is not None or mode.observer is not None:  # inside another recording, or under a debug tool
+        # Inside another recording, under a debugging tool, or with arrays that no kernel takes, it runs as it is.
+        if mode.recorder is not None or mode.observer is not None or BACKEND == "nd":
             return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
         with self.lock:
