@@ -22,3 +22,12 @@ def weights(*widths: int) -> list[np.ndarray]:
     random = np.random.RandomState(1)
     pairs = zip(widths[:-1], widths[1:], strict=True)
     return [(random.randn(m, n) / np.sqrt(m)).astype("float32") for m, n in pairs]
+
+
+def sequences(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+    """x (BATCHES, n, m, features) and targets (BATCHES, n, m, wanted), float32, normal.   shape: n, m, features, and
+    wanted if it is not features."""
+    n, m, features, wanted = shape if len(shape) == 4 else (*shape, shape[-1])
+    random = np.random.RandomState(3)
+    x, target = (random.randn(BATCHES, n, m, width).astype("float32") for width in (features, wanted))
+    return x, target

@@ -39,6 +39,8 @@ WORKLOADS = [
     Workload("hidden100", "two layers 784×100×10, batch 100", "benchmarks.two_layer", 60, {"hidden": 100}),
     Workload("hidden500", "two layers 784×500×10, batch 100", "benchmarks.two_layer", 20, {"hidden": 500}),
     Workload("mlp_resnet", "MLPResNet 784-100, 3 blocks, batch 250, Adam, dropout 0.1", "benchmarks.mlp_resnet", 20),
+    Workload("transformer_block", "transformer block 128, 8 heads, 16×64 tokens, Adam", "benchmarks.transformer_block", 10),
+    Workload("lstm_step", "LSTM 64→128 over 20 moments, batch 32", "benchmarks.lstm_step", 20),
     Workload("forward", "one 4×4 addition, forward", "benchmarks.per_op", 100, {"backward": False}, ops=100),
     Workload("backward", "one 4×4 addition, and its gradient", "benchmarks.per_op", 50, {"backward": True}, ops=100),
 ]

@@ -6,12 +6,14 @@ never name an array library.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
 import numpy
 
 from . import kernels
+from .kernels import legacy_random
 
 
 class Device:
@@ -172,7 +174,10 @@ class CPUDevice(Device):
 
     def rand(self, *shape: int, dtype: Any = "float64") -> numpy.ndarray:
         """Uniform draws from [0, 1), made in float64. rand() of no axes is a 0-d array."""
-        return numpy.asarray(numpy.random.rand(*shape), dtype)
+        size = math.prod(shape)
+        drawn = legacy_random.uniform(size) if size >= MANY else None
+        array = numpy.asarray(numpy.random.rand(*shape)) if drawn is None else drawn.reshape(shape)
+        return array.astype(dtype, copy=False)
 
     def randn(self, *shape: int, dtype: Any = "float64") -> numpy.ndarray:
         """Standard normal draws, made in float64."""
@@ -195,6 +200,7 @@ class CPUDevice(Device):
         numpy.random.set_state(state)
 
 
+MANY = 2000  # draws that are worth a kernel
 BLOCK = 8192  # elements that stay in the first-level cache between the two calls
 
 
