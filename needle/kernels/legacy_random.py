@@ -69,7 +69,7 @@ def _is_laid_out_as_known() -> bool:
 def uniform(size: int) -> Any:
     """The next `size` numbers of numpy.random.rand as a flat array, or None where NumPy itself must draw them."""
     draw, convert = draw_words.get(), as_uniform.get()
-    generator: Any = numpy.random.get_bit_generator()
+    generator: Any = numpy.random.get_bit_generator()  # type: ignore[attr-defined]
     if draw is None or type(generator) is not numpy.random.MT19937 or not _is_laid_out_as_known():
         return None
     words, out = numpy.empty(2 * min(size, BLOCK), "uint32"), numpy.empty(size)
