@@ -55,7 +55,7 @@ def as_uniform(words, out):
 def _state(generator: Any) -> Any:
     """The live state: writing to it moves the stream on."""
     memory = (ctypes.c_uint32 * (WORDS + 1)).from_address(generator.ctypes.state_address)
-    return numpy.frombuffer(memory, "uint32")
+    return numpy.ctypeslib.as_array(memory)
 
 
 @lru_cache
