@@ -247,7 +247,7 @@ def run_backward(output: Tensor, out_grad: Any, accumulate: bool, create_graph: 
     if not output.requires_grad:
         raise RuntimeError(
             "backward: this tensor depends on nothing that requires a gradient (every input has requires_grad=False, "
-            "or it was made under no_grad() or by detach())"
+            "or it was made under no_grad(), by detach() or by a function under ndl.jit)"
         )
     recipe = _Recipe(output, seed_for(output, out_grad))
     before, mode.recording = mode.recording, create_graph

@@ -211,19 +211,19 @@ class CUDADevice(Device):
     def getitem(self, array: Any, index: Any) -> Any:
         """array[index] by NumPy's rules. Whole numbers out of range raise IndexError, where CuPy would wrap them."""
         with self.here() as xp:
-            return array[_index(xp, array, index)]
+            return array[held_index(xp, array, index)]
 
     def setitem(self, array: Any, index: Any, value: Any) -> None:
         """array[index] = value; of an element named twice any one of the values stays."""
         if isinstance(value, numpy.ndarray):
             raise ValueError(f"the array is on {self!r}, the value on {HOST!r}; move it with .to(device)")
         with self.here() as xp:
-            array[_index(xp, array, index)] = value
+            array[held_index(xp, array, index)] = value
 
     def add_at(self, array: Any, index: Any, value: Any) -> None:
         """array[index] += value, where an element named twice gets both."""
         with self.here() as xp:
-            xp.add.at(array, _index(xp, array, index), value)
+            xp.add.at(array, held_index(xp, array, index), value)
 
     # --- new arrays ---------------------------------------------------------------------------------------------
 
@@ -361,7 +361,7 @@ def _pinned(xp: Any, values: numpy.ndarray) -> numpy.ndarray:
     return copy
 
 
-def _index(xp: Any, array: Any, index: Any) -> Any:
+def held_index(xp: Any, array: Any, index: Any) -> Any:
     """An index for CuPy: lists and NumPy arrays moved, and every array of whole numbers held to its axis."""
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):

@@ -53,6 +53,10 @@ class Device:
         """array[index] = value by NumPy's rules."""
         array[index] = value
 
+    def numpys_dtype(self, values: Any) -> Any:
+        """The dtype that NumPy has for `values`; None where `array` takes that by itself."""
+        return None
+
     def drawn(self, method: Any, *args: Any) -> Any:
         """method(*args), which gives random numbers: anew in each call where a recording is replayed."""
         return method(*args)
@@ -205,7 +209,7 @@ BLOCK = 8192  # elements that stay in the first-level cache between the two call
 
 
 def _add_scaled(target: numpy.ndarray, source: numpy.ndarray, factor: Any) -> None:
-    kernel = kernels.add_scaled.get()
+    kernel = kernels.add_scaled.get() if kernels.fits(target) and kernels.fits(source) else None
     if kernel is not None:
         kernel(target, source, factor)
         return

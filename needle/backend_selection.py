@@ -1,7 +1,7 @@
 """Which backend is on: read once, from the environment variable NEEDLE_BACKEND, silently.
 
-"np" (or unset): NumPy's arrays on the CPU, CuPy's on a GPU. "nd": the NDArray of needle.backend_ndarray on all its
-devices.
+"np" (or unset, or empty): NumPy's arrays on the CPU, CuPy's on a GPU. "nd": the NDArray of needle.backend_ndarray on
+all its devices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import backend_cupy, backend_numpy
 from .backend_cupy import explained
 from .backend_numpy import Device
 
-BACKEND = os.environ.get("NEEDLE_BACKEND", "np")
+BACKEND = os.environ.get("NEEDLE_BACKEND") or "np"
 
 if BACKEND == "np":
     import numpy as array_api

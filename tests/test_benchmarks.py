@@ -99,6 +99,7 @@ def test_who_takes_part():
     names = {w.name: [r.name for r in RIVALS if takes_part(r, w)] for w in WORKLOADS}
     assert names["ndarray_add"] == ["needle", "needle cpu_numpy", "PyTorch eager", "NumPy by hand"]
     assert "PyTorch fused Adam" in names["mlp_resnet"] and "PyTorch fused Adam" not in names["softmax"]
+    assert "PyTorch fused Adam" in names["transformer_block"] and "PyTorch fused Adam" not in names["lstm_step"]
     assert "needle cpu_numpy" not in names["softmax"] and "jax.jit" in names["softmax"]
 
 
@@ -115,7 +116,7 @@ def test_a_star_stands_for_several_workloads(capsys):
 
 @pytest.mark.oracle
 @pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
-@pytest.mark.parametrize("name", ["hidden100", "mlp_resnet"])
+@pytest.mark.parametrize("name", ["hidden100", "mlp_resnet", "transformer_block", "lstm_step"])
 def test_needle_computes_what_pytorch_computes(name):
     workload = next(w for w in WORKLOADS if w.name == name)
     needle, torch = measure(workload, [NEEDLE, REFERENCE], rounds=1, block=2, patience=0)

@@ -244,6 +244,19 @@ def test_integers_and_bools(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", ["float16", ">f4"])
+def test_dtypes_that_kernels_do_not_take_stay_outside(way, dtype):
+    """Where NumPy's loop would have cast them."""
+    g = Building()
+    arrays = [numbers("float32", 4, 5).astype(dtype), numbers("float32", 4, 5), np.arange(20).reshape(4, 5) % 2 == 0]
+    x, y, mask = map(g.input, arrays)
+    graph = g.graph(g.add(g.multiply(x, y), y), g.exp(g.where(mask, x, y)), g.logical_not(g.less(x, y)))
+    for kernel in kernels_of(graph):
+        assert x not in kernel.inputs
+    check(graph, way, arrays)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_mask_that_begins_again(way):
     """Attention: one (T, T) mask for each of N·H matrices, softmax over the last axis."""
     g = Building()
@@ -453,6 +466,56 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     graph, arrays = layer_norm(Building(), "float32", 3, 4)
     monkeypatch.setattr(kernels_numba, "_compiled", {})
     check(graph, "numba", arrays)
+
+
+def damaged(folder, pattern, content):
+    """The files of this pattern, overwritten."""
+    found = sorted(folder.rglob(pattern))
+    for path in found:
+        path.write_bytes(content)
+    return found
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage (", b"\x80\x05garbage"], ids=["empty", "text", "bytes"])
+@pytest.mark.parametrize("pattern", ["*.py", "*.nbi", "*.nbc", "*.pyc"])
+def test_a_broken_cache_is_made_anew(tmp_path, monkeypatch, pattern, content):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setenv("NEEDLE_CACHE_DIR", str(tmp_path))
+    graph, arrays = layer_norm(Building(), "float32", 3, 4)
+
+    def again():
+        monkeypatch.setattr(kernels_numba, "_compiled", {})
+        check(graph, "numba", arrays)
+        (function,) = kernels_numba._compiled.values()
+        return sum(function.stats.cache_hits.values())
+
+    assert again() == 0 and again() == 1
+    before = {path.name for path in tmp_path.rglob("*.*")}
+    assert damaged(tmp_path, pattern, content)
+    again()
+    assert again() == 1  # found whole again
+    assert {path.name for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners of files here")
+@pytest.mark.parametrize("mine", [False, True])
+def test_a_cache_that_others_may_write_is_not_read(tmp_path, monkeypatch, mine):
+    """What lies there is run."""
+    pytest.importorskip("numba")
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    folder.chmod(0o777 if mine else 0o755)
+    monkeypatch.setenv("NEEDLE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(kernels_numba, "_compiled", {})
+    if not mine and os.getuid() == 0:
+        os.chown(folder, 1, 1)
+    elif not mine:
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    graph, arrays = layer_norm(Building(), "float32", 3, 4)
+    with pytest.warns(UserWarning, match="others may write to"):
+        check(graph, "numba", arrays)
+    assert not list(folder.iterdir())
 
 
 def test_without_numba(monkeypatch):

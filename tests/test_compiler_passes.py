@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import linecache
 import math
 import threading
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from graph_maker import Recording, near, random_graph, reference, same_bits
 
+from needle.compiler import profile as profiling
 from needle.compiler.buffers import completed, plan
 from needle.compiler.emit import emit
+from needle.compiler.errors import JitError
 from needle.compiler.fuse import fuse
 from needle.compiler.ir import Slot
 from needle.compiler.layouts import layouts
@@ -519,8 +522,12 @@ def test_a_call_of_another_shape_or_dtype_raises_and_names_it():
     out = r.call(np.unique, x)
     program = numpy_program(r, out)
     assert program([np.array([3.0, 5.0, 3.0])])[0].tolist() == [3, 5]
-    with pytest.raises(RuntimeError, match=r"unique: gave float64 \(3,\) where float64 \(2,\) was recorded"):
+    with pytest.raises(JitError, match=r"unique: gave float64 \(3,\) where float64 \(2,\) was recorded"):
         program([np.array([1.0, 2.0, 3.0])])
+    module = {}
+    exec(program.source, module)  # without needle
+    with pytest.raises(RuntimeError, match="unique: gave"):
+        module["step"]([np.array([1.0, 2.0, 3.0])], module["allocate"](), None, False)
 
 
 def test_a_call_gets_its_arguments_in_their_places():
@@ -576,6 +583,20 @@ def test_show():
         "%7 = multiply(%6, %2) float32 (5, 1) step.py:7",
         "return %7",
     ]
+
+
+def test_show_tells_numbers_and_functions_by_name():
+    r = Recording()
+    x, lr = r.input(array(3)), r.input(0.1)
+    bare = r.input(0.2)
+    lr.label, bare.label = "Adam, group 0, lr", "number"
+    out = r.call(np.cumsum, r.ufunc("multiply", x, lr))
+    out.label = "Running"
+    sorted_ = r.call(np.sort, r.ufunc("add", out, bare))
+    lines = [" ".join(line.split()) for line in show(r.graph(sorted_)).splitlines()]
+    assert lines[1:3] == ["%1 = number Adam, group 0, lr number", "%2 = number number"]
+    assert lines[4] == "%4 = Running: cumsum(%3) float32 (3,) step.py:4"
+    assert lines[6] == "%6 = sort(%5) float32 (3,) step.py:6"
 
 
 SOURCE = '''"""One step, as ndl.jit recorded it. Behind each line of it: the line that it comes from."""
@@ -643,6 +664,31 @@ def test_an_error_shows_the_line_of_the_source():
     linecache.checkcache()
 
 
+def test_the_lines_of_a_source_go_with_its_program():
+    r = Recording()
+    program = numpy_program(r, r.ufunc("exp", r.input(array(3))))
+    file = program.module["__name__"]
+    assert file in linecache.cache
+    del program
+    gc.collect()
+    assert file not in linecache.cache
+
+
+@pytest.mark.parametrize("value", [1 / np.sqrt(3), np.float64("-inf"), np.float64("nan")])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_scalar_of_numpy_keeps_its_dtype(backend, value):
+    if backend == "numba":
+        pytest.importorskip("numba")
+    r = Recording()
+    x = r.input(array(3))
+    strong, weak = r.constant(value), r.constant(value)
+    weak.dtype, r.values[weak] = None, float(value)  # as a Python number
+    a, b = (r.ufunc("add", r.ufunc("multiply", x, scale), x) for scale in (strong, weak))
+    found = compile_graph(r.graph(a, b), backend=backend)([array(3)])
+    assert [y.dtype for y in found] == ["float64", "float32"]
+    assert near(found[0], r.values[a], "float64") and near(found[1], r.values[b], "float32")
+
+
 def test_numbers_that_have_no_digits():
     r = Recording()
     x = r.input(array(3))
@@ -700,6 +746,40 @@ def test_profile_has_a_row_for_each_line():
         limit = max(row.bytes / found.bandwidth, row.flops / found.peak)
         assert row.share == pytest.approx(limit / row.seconds)
     assert "numpy.exp(t2, t3)" in str(found) and "GB/s" in str(found)
+
+
+class Stream:
+    """A generator of numbers with a state that can be put back."""
+
+    def __init__(self):
+        self.state = 0
+
+    def draw(self, *shape):
+        self.state += 1
+        return np.full(shape, float(self.state))
+
+
+def test_profile_leaves_random_streams_as_they_were():
+    stream = Stream()
+    r = Recording(device_draw)
+    nodes = [r.add("random", options=(method, (2, 3))) for method in ("randn", stream.draw)]
+    program = numpy_program(r, r.ufunc("add", *nodes))
+    np.random.seed(3)
+    wanted = np.random.randn()
+    np.random.seed(3)
+    before = stream.state
+    program.profile([], seconds=0.01)
+    assert stream.state == before and np.random.randn() == wanted
+
+
+def test_profile_takes_the_machine_at_its_best(monkeypatch):
+    """A moment at which somebody else uses it does not count."""
+    bandwidths, peaks = iter([1e9, 5e9]), iter([7e9, 2e9])
+    monkeypatch.setattr(profiling, "measured_bandwidth", lambda size: next(bandwidths))
+    monkeypatch.setattr(profiling, "measured_peak", lambda: next(peaks))
+    r = Recording()
+    found = numpy_program(r, r.ufunc("exp", r.input(array(3)))).profile([array(3)], seconds=0.01)
+    assert (found.bandwidth, found.peak) == (5e9, 7e9)
 
 
 def test_profile_times_the_slow_line():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, namedtuple
+import enum
+from collections import OrderedDict, UserList, defaultdict, namedtuple
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import numpy as np
 import pytest
 
 import needle as ndl
-from needle.compiler.trees import altered, difference, flatten, unflatten
+from needle.compiler.errors import JitError
+from needle.compiler.guards import reached
+from needle.compiler.trees import altered, array_of, difference, flatten, opaque, refuse_iterators, unflatten
 
 Point = namedtuple("Point", "x y")
 
@@ -182,3 +186,59 @@ def test_a_function_that_changes_its_arguments_is_found_out(change, text):
     assert altered(structure, leaves, value) == ""
     change(value)
     assert altered(structure, leaves, value) == text
+
+
+# --- leaves ------------------------------------------------------------------------------------------------------
+
+
+async def later():
+    return 1
+
+
+@pytest.mark.parametrize("make", [lambda: iter([1]), lambda: (i for i in "a"), lambda: zip([1]), lambda: map(abs, [1])])
+def test_a_result_that_is_used_up_is_refused(make):
+    made = make()
+    with pytest.raises(JitError, match=f"returned a {type(made).__name__}, .*return a list"):
+        refuse_iterators([1.0, made])
+
+
+def test_a_coroutine_is_refused_and_values_are_not():
+    made = later()
+    with pytest.raises(JitError, match="returned a coroutine"):
+        refuse_iterators([made])
+    made.close()
+    refuse_iterators([1.0, "a", None, ndl.Tensor([1.0]), np.ones(2), range(3), {1}, ndl.nn.ReLU()])
+
+
+Colour = enum.Enum("Colour", "RED")
+OPAQUE = [{1}, np.ones(2), bytearray(b"a"), UserList([1]), {}.values(), object(), ndl.nn.ReLU()]
+LASTING = [
+    1, 2.5, "a", None, True, ndl.Tensor([1.0]), np.float32(1), np.dtype("f4"), frozenset({1}), Colour.RED, abs, np.sum,
+    PurePath("a"), ndl.cpu(), Point, slice(1), later,
+]  # fmt: skip
+
+
+def test_what_can_change_is_opaque():
+    assert [opaque(leaf) for leaf in OPAQUE] == [True] * len(OPAQUE)
+    assert [opaque(leaf) for leaf in LASTING] == [False] * len(LASTING)
+
+
+def test_what_was_there_before_is_held():
+    held, given, made = {1}, ndl.nn.ReLU(), {1}
+    found = reached(lambda: held, (given, [{3}]), {})
+    assert found.holds(held) and found.holds(given) and found.holds(found.args[1][0]) and not found.holds(made)
+
+
+def test_an_array_of_a_subclass_counts_as_an_array(tmp_path):
+    mapped = np.memmap(tmp_path / "x", dtype="float32", mode="w+", shape=(2, 3))
+    array = array_of(mapped)
+    assert type(array) is np.ndarray and np.shares_memory(array, mapped) and array.shape == (2, 3)
+    plain = np.ones(2)
+    assert array_of(plain) is plain and array_of(2.5) == 2.5
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("make", [np.matrix, np.ma.masked_array])
+def test_arrays_of_another_arithmetic_are_refused(make):
+    with pytest.raises(JitError, match="whose arithmetic is not that of an array"):
+        array_of(make([[1.0]]))

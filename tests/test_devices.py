@@ -259,6 +259,50 @@ def test_whole_numbers_out_of_range_are_refused_where_cupy_wraps_them(gpu):
     assert picked.tolist() == x.numpy()[[0, 1], [0, 1]].tolist() and x[[-1]].tolist() == x.numpy()[[-1]].tolist()
 
 
+def test_ndarrays_on_a_gpu_refuse_whole_numbers_out_of_range_too(gpu):
+    device = nd.cuda()
+    a = nd.array(np.arange(6).reshape(3, 2), device=device)
+    far = device.array([0, -4], "int64")
+    for index in ([3], np.array([0, -4]), far, (slice(None), [2]), (..., [-3]), (None, [3])):
+        with pytest.raises(IndexError, match="index -?[0-9] is out of bounds for axis [01] with size [23]"):
+            device.getitem(a, index)
+        with pytest.raises(IndexError, match="is out of bounds"):
+            device.setitem(a, index, 1.0)
+        with pytest.raises(IndexError, match="is out of bounds"):
+            device.add_at(a, index, 1.0)
+    assert a.numpy().tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert device.getitem(a, [-1]).numpy().tolist() == [[4, 5]]
+    assert device.getitem(a, device.array([2, 0], "int64")).numpy().tolist() == [[4, 5], [0, 1]]
+    device.add_at(a, [0, 0], 1.0)
+    assert a.numpy().tolist() == [[2, 3], [2, 3], [4, 5]]
+
+
+def test_arrays_of_cupy_become_ndarrays(gpu):
+    theirs = gpu.array(np.arange(6.0).reshape(2, 3))
+    for given, wanted in ((theirs, [[0, 1, 2], [3, 4, 5]]), (theirs.T, [[0, 3], [1, 4], [2, 5]])):
+        ours = nd.array(given, device=nd.cuda())
+        assert ours.dtype == "float32" and ours.numpy().tolist() == wanted
+    ours[0, 0] = 9.0
+    assert theirs.tolist()[0][0] == 0
+
+
+def test_ndarrays_on_a_gpu_know_what_shares_their_memory(gpu):
+    whole = nd.array(np.arange(9).reshape(3, 3), device=nd.cuda())
+    same = nd.NDArray.make((3, 3), device=nd.cuda(), handle=nd.cuda().Array.of(nd.cuda().storage(whole).array))
+    handle, twin = whole.device.storage(whole), whole.device.storage(same)
+    assert handle is not twin and handle.meets(twin) and handle.meets(handle) and not handle.meets(nd.cuda().Array(9))
+    whole += same.T
+    assert whole.numpy().tolist() == (np.arange(9).reshape(3, 3) + np.arange(9).reshape(3, 3).T).tolist()
+    assert [row.shape for row in nd.array(np.zeros((3, 0)), device=nd.cuda())] == [(0,)] * 3
+
+
+def test_without_a_gpu_a_device_can_be_asked_what_it_has(monkeypatch):
+    fake_cupy.install(monkeypatch, trouble=100)
+    assert not hasattr(nd.cuda(), "matmul_tiled") and not nd.cuda().enabled()
+    with pytest.raises(RuntimeError, match="cannot be used: the driver finds no GPU"):
+        nd.cuda().Array(3)
+
+
 # --- moving ----------------------------------------------------------------------------------------------------
 
 
@@ -570,6 +614,13 @@ print(ndl.all_devices(), ndl.default_device(), ndl.cuda() == nd.cuda(), ndl.cpu_
 x = ndl.Tensor([1.0, 2.0]).to(ndl.cpu_numpy())
 print(x, x.device, x.dtype, x.cpu().device, isinstance(x.cached_data, ndl.NDArray))
 """
+
+
+def test_an_empty_setting_is_none():
+    code = "import needle; print(needle.BACKEND)"
+    env = {**os.environ, "NEEDLE_BACKEND": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == "np\n" and done.stderr == ""
 
 
 def test_the_nd_backend_has_devices_of_its_own():

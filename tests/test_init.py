@@ -67,6 +67,16 @@ def test_constants():
     assert init.zeros_like(like).shape == (2, 3)
 
 
+def test_one_hot_takes_arrays_lists_and_numbers():
+    for labels in (np.array([0, 2]), [0, 2], (0, 2), np.array([0, 2], "uint8"), ndl.Tensor([0, 2])):
+        assert init.one_hot(3, labels).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert init.one_hot(3, 1).tolist() == [0, 1, 0]
+    with pytest.raises(IndexError, match="one_hot: labels run from 0 to 3, wanted 0 to 2"):
+        init.one_hot(3, np.array([0, 3]))
+    with pytest.raises(TypeError):
+        init.one_hot(3, "labels")
+
+
 def test_one_hot_takes_labels_as_floats():
     labels = ndl.Tensor([[2.0, 0.0]], dtype="float32")
     assert init.one_hot(3, labels).numpy().tolist() == [[[0, 0, 1], [1, 0, 0]]]

@@ -364,3 +364,61 @@ def test_fill(device):
     a.fill(3)
     a[:, 1:2].fill(-1.0)
     assert a.tolist() == [[3, -1, 3], [3, -1, 3]]
+
+
+# --- numbers, empty arrays, slices again -------------------------------------------------------------------------
+
+
+def test_numbers_that_a_dtype_does_not_hold_raise_as_numpy_s(device):
+    for given, dtype in [([300], "int8"), ([-1], "uint8"), (300, "int8"), ([[1], [2**40]], "int32")]:
+        with pytest.raises(OverflowError):
+            np.array(given, dtype)
+        with pytest.raises(OverflowError, match="out of bounds"):
+            nd.array(given, dtype, device=device)
+    assert nd.array([1.5, 2], "int8", device=device).numpy().tolist() == [1, 2]
+    assert nd.array(np.array([300]), "int8", device=device).numpy().tolist() == [44]  # of an array, as astype
+
+
+def test_rows_and_views_of_nothing(device):
+    assert [row.shape for row in nd.array(np.zeros((3, 0)), device=device)] == [(0,)] * 3
+    nothing = nd.NDArray.make((0,), device=device, handle=device.Array(10), offset=100)
+    assert nothing.numpy().tolist() == [] and (nothing + 1).shape == (0,) and nothing.sum().item() == 0
+
+
+def test_a_slice_that_was_processed_chooses_the_same_again(device):
+    values, a = pair(device, 5)
+    ends = [None, *range(-7, 8)]
+    for part in (slice(i, j, k) for i in ends for j in ends for k in (None, 1, 2, -1, -3)):
+        whole = a.process_slice(part, 0)
+        assert all(type(n) is int for n in (whole.start, whole.stop, whole.step))
+        assert values[whole].tolist() == values[part].tolist() == a[whole].numpy().tolist() == a[part].numpy().tolist()
+
+
+def test_flat_of_a_view_that_no_stride_reaches(device):
+    values, a = pair(device, 3, 4)
+    turned, flat = values.T.copy(), a.T.flat
+    for part in (slice(None), slice(1, 7, 2), slice(None, None, -1), slice(3, 3)):
+        same(flat[part], turned.flat[part])
+    if device.name != "cuda":
+        assert np.array_equal(np.array(flat), turned.ravel()) and np.array(flat).shape == (12,)
+    flat[2:5] = 7.0
+    turned.flat[2:5] = 7.0
+    flat[::-4] = nd.array([1.0, 2.0, 3.0], device=device)
+    turned.flat[::-4] = [1.0, 2.0, 3.0]
+    same(a.T.compact(), turned)
+
+
+class Named(nd.NDArray):
+    """A subclass with an attribute of its own."""
+
+    def __init__(self, other, device, names):
+        super().__init__(other, device)
+        self.names = names
+
+
+def test_attributes_of_a_subclass_are_copied_and_pickled(device):
+    made = Named([1.0, 2.0], device, ["a", "b"])
+    for twin in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
+        assert type(twin) is Named and twin.names == ["a", "b"] and twin.numpy().tolist() == [1.0, 2.0]
+        assert twin.device == device and made.device.storage(twin) is not made.device.storage(made)
+    assert copy.copy(made).names is made.names and copy.deepcopy(made).names is not made.names

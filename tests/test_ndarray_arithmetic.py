@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 import pytest
-from ndarray_check import DEVICES, RNG, pair, same
+from ndarray_check import DEVICES, ON_CPU, RNG, pair, same
 
+import needle as ndl
 from needle import backend_ndarray as nd
 
 
@@ -317,3 +319,130 @@ def test_functions_of_the_package(device):
     assert nd.float32 is np.float32 and nd.errstate is np.errstate
     with pytest.raises(AttributeError):
         _ = nd.no_such_function
+
+
+# --- in place ----------------------------------------------------------------------------------------------------
+
+
+def over_one_memory(device, values):
+    """Two NDArrays that share their memory and know nothing of each other."""
+    return device.from_dlpack(values), device.from_dlpack(values)
+
+
+@pytest.mark.parametrize("host", ON_CPU)
+def test_in_place_with_a_broadcast_view_of_the_same_array(host):
+    start = np.arange(1, 401, dtype="float32").repeat(1000).reshape(400, 1000)  # so large that threads share it
+    steps = [
+        lambda a: a.__iadd__(a[0:1, :]),
+        lambda a: a.__isub__(a[0, 0]),
+        lambda a: np.divide(a, a[0:1, :], out=a),
+        lambda a: np.add(a[399:400, :], a, out=a),
+    ]
+    wanted = [start + start[0], start - start[0, 0], start / start[0], start + start[399]]
+    for step, right in zip(steps, wanted, strict=True):
+        a = nd.array(np.tile(start, (10, 1)), device=host)
+        step(a)
+        assert np.array_equal(a.numpy(), np.tile(right, (10, 1)))
+
+
+@pytest.mark.parametrize("host", ON_CPU)
+def test_in_place_where_another_array_lies_in_the_same_memory(host):
+    n = 1000
+    a = np.arange(n * n, dtype="float32").reshape(n, n)
+    for step, wanted in [
+        (lambda x, y: x.__setitem__(..., y.T), a.T),
+        (lambda x, y: x.__iadd__(y.T), a + a.T),
+        (lambda x, y: np.add(x, y.T, out=x), a + a.T),
+        (lambda x, y: x.__setitem__((slice(1, None), slice(None)), y[:-1, :]), np.concatenate([a[:1], a[:-1]])),
+    ]:
+        wanted, values = wanted.copy(), a.copy()
+        step(*over_one_memory(host, values))
+        assert np.array_equal(values, wanted)
+    x = nd.array(a, device=host)
+    x += host.from_dlpack(x).T
+    assert np.array_equal(x.numpy(), a + a.T)
+
+
+def test_handles_that_meet():
+    memory = np.zeros(10, "float32")
+    for mod in (nd.cpu(), nd.cpu_numpy()):
+        whole, left, right = (mod.Array.of(m) for m in (memory, memory[:5], memory[5:]))
+        assert whole.meets(whole) and whole.meets(left) and right.meets(whole) and left.meets(mod.Array.of(memory[4:]))
+        assert not left.meets(right) and not whole.meets(mod.Array(10))
+
+
+IN_PLACE = {
+    "//=": (operator.ifloordiv, "int32"),
+    "%=": (operator.imod, "int32"),
+    "&=": (operator.iand, "int32"),
+    "|=": (operator.ior, "int32"),
+    "^=": (operator.ixor, "int32"),
+    "<<=": (operator.ilshift, "int32"),
+    ">>=": (operator.irshift, "int32"),
+    "@=": (operator.imatmul, "float32"),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_every_in_place_operator_writes_into_the_memory(device, name):
+    step, dtype = IN_PLACE[name]
+    values, other = np.array([[7, 12], [9, 5]], dtype), np.array([[2, 3], [1, 2]], dtype)
+    a, b = (nd.array(x, dtype=dtype, device=device) for x in (values, other))
+    kept, view = a, a[0, :]
+    a = step(a, b)
+    assert a is kept
+    same(a, step(values, other))
+    assert view.numpy().tolist() == [values[0].tolist()]
+
+
+def test_in_place_operators_refuse_what_numpy_refuses(device):
+    a = nd.array(np.ones((2, 3)), device=device)
+    with pytest.raises(ValueError, match=r"matmul: a result of shape \(2, 4\) does not fit"):
+        a @= nd.array(np.ones((3, 4)), device=device)
+    whole = nd.array([[1, 2], [3, 4]], dtype="int32", device=device)
+    with pytest.raises(TypeError, match="matmul: a result of dtype float64 does not go into an array of dtype int32"):
+        whole @= nd.array(np.ones((2, 2)), device=device)
+    with pytest.raises(TypeError):
+        a @= np.ones((3, 3))
+    with pytest.raises(TypeError, match="floor_divide: a result of dtype float64 does not go"):
+        whole //= 2.5
+    assert whole.numpy().tolist() == [[1, 2], [3, 4]] and a.numpy().tolist() == [[1.0] * 3] * 2
+
+
+def test_operators_with_the_number_on_the_left(device):
+    values = np.array([1, 2, 5], "int32")
+    a = nd.array(values, dtype="int32", device=device)
+    for call in (
+        lambda x: True & x,
+        lambda x: 6 | x,
+        lambda x: 3 ^ x,
+        lambda x: 1 << x,
+        lambda x: 64 >> x,
+        lambda x: x << 2,
+        lambda x: x >> 1,
+        lambda x: divmod(x, 2)[0],
+        lambda x: divmod(x, 2)[1],
+        lambda x: divmod(7, x)[1],
+    ):
+        same(call(a), call(values))
+    floats, b = np.array([0.5, 1.5, -1.25], "float32"), nd.array([0.5, 1.5, -1.25], device=device)
+    same(b.round(), floats.round())
+    same(b.round(1), floats.round(1))
+
+
+def test_numpy_s_scalars_on_the_left_of_a_comparison(device):
+    a, values = nd.array([1.0, 2.0, 3.0], device=device), np.array([1.0, 2.0, 3.0], "float32")
+    for scalar in (np.float64(2), np.float32(2), np.int64(2), np.bool_(True)):
+        for compare in (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge):
+            assert compare(scalar, a).numpy().tolist() == compare(scalar, values).tolist()
+
+
+def test_a_0_d_array_folds_along_axis_0_and_minus_1_as_numpy_s_does(device):
+    a = nd.array(3.0, device=device)
+    for axis in (0, -1):
+        for name in ("sum", "max", "min", "prod", "mean"):
+            assert getattr(a, name)(axis=axis).item() == 3.0 and getattr(a, name)(axis=axis, keepdims=True).shape == ()
+    with pytest.raises(IndexError, match="axis 1 is out of range"):
+        a.sum(axis=1)
+    x = ndl.Tensor(a)
+    assert ndl.softmax(x).tolist() == 1.0 and ndl.logsoftmax(x).tolist() == 0.0

@@ -11,8 +11,12 @@ from ndarray_check import DEVICES, ON_CPU, RNG, pair, same
 
 import needle as ndl
 from needle import backend_ndarray as nd
+from needle import optim
 from needle.backend_ndarray import ndarray_backend_numpy
 from needle.backend_ndarray.ndarray_backend_numpy import INTERFACE
+from needle.backend_numpy import CPUDevice
+
+HOST = CPUDevice()
 
 
 @pytest.fixture(params=DEVICES)
@@ -197,7 +201,7 @@ def test_adam_agrees_with_the_one_on_numpy_arrays(device, decoupled):
     mine[2] = turned
     options = dict(lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, decoupled=decoupled)
     gradient = arrays[1].copy()
-    ndl.cpu().adam(tuple(arrays), 2, **options)
+    HOST.adam(tuple(arrays), 2, **options)
     device.adam(tuple(mine), 2, **options)
     for got, wanted in zip(mine, arrays, strict=True):
         same(got, wanted, 1e-5)
@@ -206,3 +210,88 @@ def test_adam_agrees_with_the_one_on_numpy_arrays(device, decoupled):
 
 def test_a_generator_of_its_own(device):
     assert np.array_equal(device.generator([3]).random(4), device.generator([3]).random(4))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int16"])
+def test_tensors_of_whole_numbers_meet_wider_numbers_as_under_numpy(device, dtype):
+    def results(place):
+        x = ndl.Tensor.make_const(place.array(np.array([1, 0]), dtype))
+        large = 2**40 + 1
+        yield 2**40 - x if dtype != "bool" else 2**40 + x
+        yield x + np.array([large])
+        yield ndl.where(ndl.gt(x, 0), x, large)
+        yield ndl.maximum(x, large)
+        yield ndl.minimum(x, -1)
+        yield ndl.maximum(x, 2.5)
+        yield x + np.array([0.5])
+        yield x + np.array([3], "int16")
+        yield ndl.maximum(x, np.float32(2.5))
+
+    for got, wanted in zip(results(device), results(HOST), strict=True):
+        assert got.dtype == wanted.dtype and got.tolist() == wanted.tolist()
+    floats = ndl.Tensor([1.0], device=device)
+    assert (floats + np.array([2.0])).dtype == "float32"  # what is given without a dtype, as the course has it
+
+
+def test_an_index_tensor_of_another_device_is_refused():
+    x = ndl.Tensor(np.ones((2, 2)), device=nd.cpu())
+    there = ndl.Tensor.make_const(nd.cpu_numpy().array([[0, 1]], "int64"))
+    for call in (lambda: ndl.take(x, there), lambda: ndl.gather(x, there, 0)):
+        with pytest.raises(
+            ValueError, match=r"(take|gather): the tensor is on cpu\(\), the index on cpu_numpy\(\); move"
+        ):
+            call()
+    assert ndl.take(x, [0, 1]).shape == (2, 2) and ndl.gather(x, np.array([[0, 1]]), 0).shape == (1, 2)
+
+
+def model_after_a_step(make, device):
+    weights = [ndl.Tensor(np.ones(3), device=device, requires_grad=True) for _ in range(2)]
+    optimizer = make(weights)
+    for w in weights:
+        (w * w).sum().backward()
+    optimizer.step()
+    return weights, optimizer
+
+
+OPTIMIZERS = {
+    "SGD": lambda params: optim.SGD(params, momentum=0.9),
+    "SGD, PyTorch's": lambda params: optim.SGD(params, momentum=0.9, dampening=0.1),
+    "Adam": optim.Adam,
+    "AdamW": optim.AdamW,
+    "RMSprop": optim.RMSprop,
+    "Adagrad": optim.Adagrad,
+    "Lion": lambda params: optim.Lion(params, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_whose_state_stayed_behind_changes_nothing_and_says_so(name):
+    weights, optimizer = model_after_a_step(OPTIMIZERS[name], nd.cpu())
+    weights[1].data = weights[1].to(nd.cpu_numpy())  # the last one alone
+    weights[1].grad = weights[1].grad.to(nd.cpu_numpy())
+    before = optimizer.state_dict()["state"], [w.tolist() for w in weights]
+    with pytest.raises(
+        ValueError, match=r"parameter 1 and .* on different devices, cpu_numpy\(\) and cpu\(\); .* new opt"
+    ):
+        optimizer.step()
+    after = optimizer.state_dict()["state"], [w.tolist() for w in weights]
+    assert str(after) == str(before)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("place", [nd.cpu(), nd.cpu_numpy(), HOST], ids=["cpu", "cpu_numpy", "numpy"])
+def test_optimizers_of_float16(name, place):
+    w = ndl.Tensor.make_const(place.array(np.ones(3), "float16"), requires_grad=True)
+    optimizer = OPTIMIZERS[name]([w])
+    for _ in range(2):
+        optimizer.reset_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+    assert w.dtype == "float16" and all(0 < x < 1 for x in w.tolist())
+
+
+def test_float16_without_momentum_takes_the_plain_step():
+    w = ndl.Tensor.make_const(nd.cpu().array([1.0, 2.0], "float16"), requires_grad=True)
+    (w * w).sum().backward()
+    optim.SGD([w], lr=0.5).step()
+    assert w.tolist() == [0.0, 0.0]

@@ -246,3 +246,57 @@ def test_one_stride(shape, strides, step):
 def test_compact_strides():
     assert views.compact_strides((2, 3, 4)) == (12, 4, 1)
     assert views.compact_strides((2, 0, 3)) == (3, 3, 1) and views.compact_strides(()) == ()
+
+
+# --- what NumPy's functions give and write -----------------------------------------------------------------------
+
+
+def test_results_whose_numbers_lie_apart(host):
+    values, a = pair(host, 3, 4)
+    values[1, 2] = a[1, 2] = 0.0
+    for got, wanted in zip(np.nonzero(a), np.nonzero(values), strict=True):
+        same(got, wanted)
+        same(got + 1, wanted + 1)
+    for got, wanted in zip(np.where(np.greater(a, 0)), np.where(values > 0), strict=True):
+        same(got, wanted)
+        assert got.is_compact() and got.device.storage(got).array.flags.c_contiguous
+    apart = host.mod.adopt(np.arange(10.0)[::2])
+    assert host.mod.to_numpy(apart, (5,), (1,), 0).tolist() == [0, 2, 4, 6, 8]
+
+
+def test_like_functions_take_numpy_s_arguments_in_numpy_s_order(host):
+    _, a = pair(host, 2, 3)
+    same(np.full_like(a, 1, "float64"), np.ones((2, 3)))
+    same(np.full_like(a, fill_value=2.5), np.full((2, 3), 2.5, "float32"))
+    same(np.zeros_like(a, "int32"), np.zeros((2, 3), "int32"))
+    same(np.ones_like(a, "bool", "C", True, (4,)), np.ones(4, "bool"))
+    assert np.empty_like(a, "int16", shape=(0, 2)).dtype == "int16"
+
+
+@pytest.mark.parametrize("order", ["C", "F", "A"])
+def test_reshape_in_an_order_of_numpy_s(host, order):
+    values, a = pair(host, 4, 6)
+    same(np.reshape(a, (3, 8), order), np.reshape(values, (3, 8), order))
+    same(np.reshape(a[:, ::2], (3, 4), order=order), np.reshape(values[:, ::2], (3, 4), order=order))
+
+
+def test_nothing_is_written_through_a_view_that_shows_an_element_twice(host):
+    a = nd.array([1.0, 2.0], device=host)
+    wide = np.broadcast_to(a, (3, 2))
+    writes = [
+        lambda: np.add.at(wide, 0, 1.0),
+        lambda: np.copyto(wide, 5.0),
+        lambda: np.copyto(src=5.0, dst=wide),
+        lambda: np.put(wide, [0], 5.0),
+        lambda: np.putmask(wide, np.less(wide, 2), 5.0),
+        lambda: np.place(wide, np.less(wide, 2), 5.0),
+        lambda: np.fill_diagonal(wide, 5.0),
+        lambda: np.put_along_axis(wide, host.array([[0]], "int64"), 5.0, 1),
+    ]
+    for write in writes:
+        with pytest.raises(ValueError, match="show one element in several places"):
+            write()
+    assert a.numpy().tolist() == [1.0, 2.0]
+    np.copyto(a, 5.0)
+    np.add.at(a, 0, 1.0)
+    assert a.numpy().tolist() == [6.0, 5.0]

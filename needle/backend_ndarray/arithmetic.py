@@ -44,10 +44,10 @@ def common(name: str, operands: Sequence[Any]) -> tuple[Any, tuple[int, ...], li
 
 
 def _number(x: Any, name: str, operands: Sequence[Any]) -> Any:
-    """A number as Python's own int, float or bool."""
+    """A number as Python's own int, float or bool; NumPy hands its scalars to a comparison as 0-d arrays."""
     if type(x) in (int, float, bool):
         return x
-    x = x.item() if isinstance(x, numpy.generic) else x
+    x = x.item() if isinstance(x, numpy.generic) or (isinstance(x, numpy.ndarray) and x.ndim == 0) else x
     if not isinstance(x, NUMBERS):
         raise foreign(name, next(y._device for y in operands if isinstance(y, Strided)), x)
     return x if isinstance(x, bool) else int(x) if isinstance(x, int) else float(x)
@@ -153,19 +153,25 @@ def write_into(out: Any, name: str, operands: Sequence[Any]) -> None:
     """out[...] = ufunc(*operands) without a new array where that is safe; `out` keeps its dtype and shape."""
     device, shape, operands = common(name, operands)
     dtype = result_dtype(name, tuple(map(_kind, operands)))
-    if shape != out._shape:
-        raise ValueError(f"{name}: a result of shape {shape} does not fit into an array of shape {out._shape}")
-    if not numpy.can_cast(dtype, out.dtype, "same_kind"):
-        raise TypeError(f"{name}: a result of dtype {dtype} does not go into an array of dtype {out.dtype}")
+    _must_fit(out, name, shape, dtype)
     if dtype == out.dtype and out.is_compact() and not any(_crosses(out, x) for x in operands):
         device.mod.elementwise(name, out._handle, shape, [operand(x, shape) for x in operands])
     else:
         out[...] = apply(name, operands)
 
 
+def _must_fit(out: Any, name: str, shape: tuple[int, ...], dtype: numpy.dtype) -> None:
+    if shape != out._shape:
+        raise ValueError(f"{name}: a result of shape {shape} does not fit into an array of shape {out._shape}")
+    if not numpy.can_cast(dtype, out.dtype, "same_kind"):
+        raise TypeError(f"{name}: a result of dtype {dtype} does not go into an array of dtype {out.dtype}")
+
+
 def _crosses(out: Any, x: Any) -> bool:
     """Whether an element of `x` may lie where another one of `out` is written."""
-    return isinstance(x, Strided) and x._handle is out._handle and x._operand() != out._operand()
+    if not isinstance(x, Strided) or not x._handle.meets(out._handle):
+        return False
+    return x._handle is not out._handle or (x._shape, x._strides, x._offset) != (out._shape, out._strides, out._offset)
 
 
 def _unary(name: str) -> Callable:
@@ -188,9 +194,14 @@ class Arithmetic(Strided):
     __mul__, __rmul__, __imul__ = _binary("multiply"), _binary("multiply", True), _inplace("multiply")
     __truediv__, __rtruediv__, __itruediv__ = _binary("divide"), _binary("divide", True), _inplace("divide")
     __pow__, __rpow__, __ipow__ = _binary("power"), _binary("power", True), _inplace("power")
-    __mod__, __rmod__ = _binary("remainder"), _binary("remainder", True)
+    __mod__, __rmod__, __imod__ = _binary("remainder"), _binary("remainder", True), _inplace("remainder")
     __floordiv__, __rfloordiv__ = _binary("floor_divide"), _binary("floor_divide", True)
-    __and__, __or__, __xor__ = _binary("bitwise_and"), _binary("bitwise_or"), _binary("bitwise_xor")
+    __and__, __rand__, __iand__ = _binary("bitwise_and"), _binary("bitwise_and", True), _inplace("bitwise_and")
+    __or__, __ror__, __ior__ = _binary("bitwise_or"), _binary("bitwise_or", True), _inplace("bitwise_or")
+    __xor__, __rxor__, __ixor__ = _binary("bitwise_xor"), _binary("bitwise_xor", True), _inplace("bitwise_xor")
+    __lshift__, __rlshift__, __ilshift__ = _binary("left_shift"), _binary("left_shift", True), _inplace("left_shift")
+    __rshift__, __rrshift__ = _binary("right_shift"), _binary("right_shift", True)
+    __ifloordiv__, __irshift__ = _inplace("floor_divide"), _inplace("right_shift")
     __neg__, __pos__, __abs__, __invert__ = _unary("negative"), _unary("positive"), _unary("absolute"), _unary("invert")
 
     __eq__, __ne__ = _comparison("equal"), _comparison("not_equal")
@@ -201,5 +212,23 @@ class Arithmetic(Strided):
     log, exp, tanh = _unary("log"), _unary("exp"), _unary("tanh")
     maximum = _binary("maximum")
 
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def round(self, decimals: int = 0) -> Any:
+        """To so many decimals; halves go to the even neighbour."""
+        return numpy.round(self, decimals)
+
     def __matmul__(self, other: Any) -> Any:
         return matmul(self, other) if isinstance(other, Strided) else _not_mine("matmul", self, other)
+
+    def __imatmul__(self, other: Any) -> Any:
+        if not isinstance(other, Strided):
+            return _not_mine("matmul", self, other)
+        result = matmul(self, other)
+        _must_fit(self, "matmul", result._shape, result.dtype)
+        self[...] = result
+        return self

@@ -55,9 +55,13 @@ class BackendDevice(Device):
             if values.device == self:
                 return values.astype(dtype)
             values = values.numpy()
-        if not (isinstance(values, numpy.ndarray) and values.dtype.kind in "biuf"):
-            values = HOST.array(values)
-        return self._adopted(numpy.array(values, dtype=dtype, order="C"))
+        if not isinstance(values, numpy.ndarray) and self.mod.holds(values) and values.dtype.kind in "biuf":
+            return self._adopted(self.mod.xp.array(values, dtype=dtype, order="C"))
+        return self._adopted(_read(values, dtype))
+
+    def numpys_dtype(self, values: Any) -> Any:
+        """The dtype that NumPy has for `values`, where `array` without one takes float32."""
+        return values.dtype if hasattr(values, "dtype") else numpy.asarray(values).dtype
 
     def share(self, values: Any) -> Any:
         """The array behind `values` in its dtype, without a copy where the device can do without."""
@@ -146,17 +150,24 @@ class BackendDevice(Device):
 
     def getitem(self, array: Any, index: Any) -> Any:
         """array[index] by NumPy's rules: ints drop their axis, integer and boolean arrays choose."""
-        return wrapped(self, as_view(array, "getitem", self)[_plain(index, self)], (array._handle,))
+        view = as_view(array, "getitem", self)
+        return wrapped(self, view[self._index(view, index)], (array._handle,))
 
     def setitem(self, array: Any, index: Any, value: Any) -> None:
         """array[index] = value by NumPy's rules; of an element named twice the last value stays."""
         must_be_writable(array, "setitem")
-        as_view(array, "setitem", self)[_plain(index, self)] = as_view(value, "setitem", self)
+        view = as_view(array, "setitem", self)
+        view[self._index(view, index)] = as_view(value, "setitem", self)
 
     def add_at(self, array: Any, index: Any, value: Any) -> None:
         """array[index] += value, where an element named twice gets both."""
         must_be_writable(array, "add_at")
-        self.mod.xp.add.at(as_view(array, "add_at", self), _plain(index, self), as_view(value, "add_at", self))
+        view = as_view(array, "add_at", self)
+        self.mod.xp.add.at(view, self._index(view, index), as_view(value, "add_at", self))
+
+    def _index(self, view: Any, index: Any) -> Any:
+        """An index of a view, in the device's library; IndexError where it is out of range."""
+        return self.mod.held_index(view, _plain(index, self))
 
     # --- new arrays ---------------------------------------------------------------------------------------------
 
@@ -212,6 +223,14 @@ class BackendDevice(Device):
 
     def set_random_state(self, state: Any) -> None:
         HOST.set_random_state(state)
+
+
+def _read(values: Any, dtype: numpy.dtype) -> numpy.ndarray:
+    """A copy in `dtype`. Numbers that it does not hold raise OverflowError; those of arrays wrap around, as NumPy's."""
+    if not (isinstance(values, numpy.ndarray) and values.dtype.kind in "biuf"):
+        read = HOST.array(values)  # raises for what holds no numbers
+        values = HOST.array(values, dtype) if dtype.kind in "iu" else read
+    return numpy.array(values, dtype=dtype, order="C")
 
 
 def _plain(index: Any, device: BackendDevice) -> Any:

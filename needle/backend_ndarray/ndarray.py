@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from operator import index
 from typing import Any
 
@@ -93,13 +94,20 @@ class NDArray(Arithmetic, Reductions, Protocols):
         return relook(self, self._shape[1:], self._strides[1:], self._offset + i * self._strides[0])
 
     def __reduce__(self) -> Any:
-        return _rebuilt, (type(self), self.numpy(), self._device)
+        return _rebuilt, (type(self), self.numpy(), self._device), getattr(self, "__dict__", None) or None
 
     def __copy__(self) -> NDArray:
-        return _rebuilt(type(self), self.copy(), self._device)
+        return self._twin(getattr(self, "__dict__", {}))
 
     def __deepcopy__(self, memo: Any) -> NDArray:
-        return _rebuilt(type(self), self.copy(), self._device)
+        return self._twin(deepcopy(getattr(self, "__dict__", {}), memo))
+
+    def _twin(self, attributes: dict[str, Any]) -> NDArray:
+        """A copy of the same class, with the attributes of a subclass."""
+        twin = _rebuilt(type(self), self.copy(), self._device)
+        for name, value in attributes.items():
+            setattr(twin, name, value)
+        return twin
 
     # --- copies -------------------------------------------------------------------------------------------------
 
@@ -200,8 +208,10 @@ class NDArray(Arithmetic, Reductions, Protocols):
     # --- items --------------------------------------------------------------------------------------------------
 
     def process_slice(self, sl: slice, dim: int) -> slice:
-        """`sl` along axis `dim` with whole numbers for start, stop and step."""
-        return slice(*sl.indices(self._shape[dim]))
+        """`sl` along axis `dim` with whole numbers for start, stop and step, which choose the same again."""
+        n = self._shape[dim]
+        start, stop, step = sl.indices(n)
+        return slice(start if start >= 0 else -n - 1, stop if stop >= 0 else -n - 1, step)  # −1 is the last element
 
     def __getitem__(self, idxs: Any) -> NDArray:
         """A view by ints and slices, one for each axis. No axis is dropped: an int i acts like i:i+1."""
@@ -254,7 +264,7 @@ class NDArray(Arithmetic, Reductions, Protocols):
             raise foreign("setitem", self._device, other)
         if other._device != self._device:
             raise mixed("setitem", self._device, other._device)
-        if other._handle is self._handle:
+        if other._handle.meets(self._handle):
             other = other.copy()
         if other.size == self.size:
             return other if other._shape == self._shape else other.compact().reshape(self._shape)
@@ -278,6 +288,12 @@ class _Flat:
     def __len__(self) -> int:
         return self.array.size
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        return self.array.__array__(dtype, copy).reshape(-1)
+
+    def _places(self, part: slice) -> tuple[numpy.ndarray, ...]:
+        return numpy.unravel_index(numpy.arange(self.array.size)[part], self.array.shape)
+
     def _place(self, j: Any) -> tuple[int, ...]:
         n = self.array.size
         if not -n <= index(j) < n:
@@ -285,10 +301,16 @@ class _Flat:
         return tuple(map(int, numpy.unravel_index(index(j) % n, self.array.shape)))
 
     def __getitem__(self, j: Any) -> NDArray:
+        """A view of one element; a copy of those of a slice."""
+        if isinstance(j, slice):
+            return self.array.device.getitem(self.array, self._places(j))
         return self.array[self._place(j)].flat
 
     def __setitem__(self, j: Any, value: Any) -> None:
-        self.array[self._place(j)] = value
+        if isinstance(j, slice):
+            self.array.device.setitem(self.array, self._places(j), value)
+        else:
+            self.array[self._place(j)] = value
 
 
 def _rebuilt(kind: type, values: Any, device: Any) -> NDArray:

@@ -19,7 +19,7 @@ from ..backend_numpy import _adam, _add_scaled
 from ..kernels.strided import copy_crosswise, sum_across, sum_along
 from ..kernels.threads import pool
 from .ndarray_backend_numpy import INTERFACE, SMALL, Array, Reference
-from .views import compact_strides
+from .views import check, compact_strides
 
 Axis = tuple[int, int, int]  # size, step in the target, step in the source
 
@@ -60,6 +60,7 @@ class Compiled(Reference):
         """The view, or what makes row-major copies of its parts where those are faster to work on."""
         handle, strides, offset = operand
         if _crosswise(handle.dtype.itemsize, shape, compact_strides(shape), strides):
+            check((shape, strides, offset), handle.size, "elementwise")
             return _Crosswise(operand, shape, axis)
         return self.view(handle, shape, strides, offset)
 
@@ -73,6 +74,9 @@ class Compiled(Reference):
         axes = _crosswise(dtype.itemsize, tuple(shape), tuple(out[1]), tuple(in_[1])) if dtype == out[0].dtype else ()
         parts = _parts(size, (out[0], in_[0]))
         if axes:
+            check((shape, out[1], out[2]), out[0].size, "copy: target")
+            check((shape, in_[1], in_[2]), in_[0].size, "copy: source")
+            _must_be_writeable(out[0].array)
             _copy_in_tiles(out, in_, axes, parts)
         elif parts == 1:
             super().copy(out, in_, shape)
@@ -93,6 +97,9 @@ class Compiled(Reference):
         if size < WORTH:
             super().reduce(name, out, operand, shape, axes)
         elif name == "sum" and dtype == numpy.float32 and out.dtype.kind == "f" and sum_along.get() is not None:
+            check((shape, *operand[1:]), operand[0].size, "sum")
+            self.whole(out, [n for i, n in enumerate(shape) if i not in axes])  # raises where it does not fit
+            _must_be_writeable(out.array)
             _sum(out, operand, shape, axes)
         else:
             self._reduce_in_parts(UFUNCS[name], out, operand, shape, axes)
@@ -130,11 +137,26 @@ class Compiled(Reference):
             numpy.matmul(left, right, out=target)
 
     def add_scaled(self, target: Any, source: Any, factor: float) -> None:
+        _must_be_as_long(target, source)
         _add_scaled(target.array, source.array, target.dtype.type(factor))
 
     def adam(self, handles: Sequence[Any], factors: Sequence[float]) -> None:
+        _must_be_as_long(*handles)
         arrays = tuple(h.array for h in handles)
         _adam(arrays, tuple(map(arrays[0].dtype.type, factors)))
+
+
+# --- what a kernel, which looks at no bounds, must not be given ------------------------------------------------------
+
+
+def _must_be_writeable(target: numpy.ndarray) -> None:
+    if not target.flags.writeable:
+        raise ValueError("assignment destination is read-only")
+
+
+def _must_be_as_long(*handles: Any) -> None:
+    if len({h.size for h in handles}) > 1:
+        raise ValueError(f"wanted buffers of one size, got {', '.join(str(h.size) for h in handles)} elements")
 
 
 # --- parts of an array ----------------------------------------------------------------------------------------------

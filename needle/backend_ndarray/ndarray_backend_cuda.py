@@ -27,6 +27,14 @@ class Array(ndarray_backend_numpy.Array):
     def ptr(self) -> int:
         return self.array.data.ptr
 
+    def meets(self, other: Any) -> bool:
+        first, second = self.ptr(), other.ptr()
+        return first < second + other.array.nbytes and second < first + self.array.nbytes
+
+
+class Unusable(RuntimeError, AttributeError):
+    """Why the GPU cannot be used; also an AttributeError, so that hasattr says False."""
+
 
 class Cuda(Reference):
     """The functions that cannot be NumPy's text: where an array looks at memory, and where it leaves the GPU."""
@@ -37,11 +45,17 @@ class Cuda(Reference):
     def view(self, handle: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> Any:
         flat = handle.array
         step = flat.itemsize
+        if 0 in shape:
+            return self.xp.empty(tuple(shape), flat.dtype)
         start = flat.data + offset * step
         return self.xp.ndarray(tuple(shape), flat.dtype, memptr=start, strides=tuple(s * step for s in strides))
 
     def to_numpy(self, handle: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> numpy.ndarray:
         return self.view(handle, shape, strides, offset).get()
+
+    def held_index(self, array: Any, index: Any) -> Any:
+        """As NumPy does: raises IndexError for what CuPy would wrap around."""
+        return backend_cupy.held_index(self.xp, array, index)
 
 
 @cache
@@ -54,12 +68,15 @@ def enabled() -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    """The names of INTERFACE, as functions of this module. Where the GPU cannot be used: RuntimeError, with the
-    reason."""
+    """The names of INTERFACE, as functions of this module. Where the GPU cannot be used: Unusable, with the reason."""
     if name == "__tile_size__":
         return ndarray_backend_numpy.__tile_size__
     if name in INTERFACE:
-        return getattr(reference(backend_cupy.cuda().xp), name)
+        try:
+            xp = backend_cupy.cuda().xp
+        except RuntimeError as error:
+            raise Unusable(str(error)) from error
+        return getattr(reference(xp), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -22,9 +22,9 @@ SMALL = 256  # float32 products with no side as long as this add up in float64
 INTERFACE = (
     "Array", "__tile_size__", "adam", "add_scaled", "adopt", "compact", "copy", "elementwise", "enabled", "ewise_add",
     "ewise_div", "ewise_eq", "ewise_exp", "ewise_ge", "ewise_log", "ewise_maximum", "ewise_mul", "ewise_setitem",
-    "ewise_tanh", "fill", "from_numpy", "matmul", "matmul_tiled", "product", "reduce", "reduce_max", "reduce_sum",
-    "scalar_add", "scalar_div", "scalar_eq", "scalar_ge", "scalar_maximum", "scalar_mul", "scalar_power",
-    "scalar_setitem", "synchronize", "to_numpy", "view", "xp",
+    "ewise_tanh", "fill", "from_numpy", "held_index", "holds", "matmul", "matmul_tiled", "product", "reduce",
+    "reduce_max", "reduce_sum", "scalar_add", "scalar_div", "scalar_eq", "scalar_ge", "scalar_maximum", "scalar_mul",
+    "scalar_power", "scalar_setitem", "synchronize", "to_numpy", "view", "xp",
 )
 # fmt: on
 
@@ -57,6 +57,10 @@ class Array:
         """The address of the first element."""
         return self.array.ctypes.data
 
+    def meets(self, other: Any) -> bool:
+        """Whether some of the memory is also that of `other`: two handles may look at one array of another library."""
+        return self is other or numpy.may_share_memory(self.array, other.array)
+
 
 class Reference:
     """The functions of a device module over the array library `xp`."""
@@ -78,6 +82,8 @@ class Reference:
         """The elements as an array of `xp` over the same memory."""
         flat = handle.array
         step = flat.itemsize
+        if 0 in shape:  # which may begin behind the end
+            return numpy.empty(shape, flat.dtype)
         return numpy.ndarray(shape, flat.dtype, flat, offset * step, [s * step for s in strides])
 
     def whole(self, handle: Any, shape: Sequence[int]) -> Any:
@@ -85,8 +91,16 @@ class Reference:
         return handle.array.reshape(shape)
 
     def adopt(self, array: Any) -> Any:
-        """A handle over a row-major array, sharing its memory where it lies on this device."""
-        return self.Array.of(self.xp.asarray(array).reshape(-1))
+        """A handle over an array, sharing its memory where it is row-major and lies on this device."""
+        return self.Array.of(self.xp.ascontiguousarray(self.xp.asarray(array)).reshape(-1))
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is an array of this device's library."""
+        return isinstance(value, self.xp.ndarray)
+
+    def held_index(self, array: Any, index: Any) -> Any:
+        """An index of the view `array` that is held to its axes: by NumPy itself."""
+        return index
 
     def from_numpy(self, a: numpy.ndarray, handle: Any) -> None:
         """handle = a, element by element in row-major order."""

@@ -61,7 +61,7 @@ def _has_kernel(ufunc: Any) -> bool:
 def _in_library(device: Any, function: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
     """`function` over views of the NDArrays in its arguments; its arrays come back as NDArrays."""
     out = kwargs.get("out")
-    for target in out if isinstance(out, tuple) else (out,):
+    for target in (*(out if isinstance(out, tuple) else (out,)), *_first_if_written(name, args, kwargs)):
         if isinstance(target, Strided):
             must_be_writable(target, name)
     handles: dict[int, Any] = {}
@@ -85,6 +85,23 @@ def _opened(value: Any, name: str, device: Any, handles: dict[int, Any]) -> Any:
     return value.item() if isinstance(value, numpy.generic) and value.dtype.kind in "biuf" else value
 
 
+# What writes into its first argument, and the name of that.
+WRITERS = {
+    "copyto": "dst",
+    "fill_diagonal": "a",
+    "place": "arr",
+    "put": "a",
+    "put_along_axis": "arr",
+    "putmask": "a",
+}
+
+
+def _first_if_written(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    if name not in WRITERS and not name.endswith(".at"):
+        return ()
+    return tuple(args[:1]) or (kwargs.get(WRITERS.get(name, "")),)
+
+
 def _reduced(name: str, a: Any, axis: Any = 0, keepdims: bool = False, **options: Any) -> Any:
     return getattr(numpy, name)(a, axis=axis, keepdims=keepdims, **options)
 
@@ -100,15 +117,20 @@ def _method(name: str, known: tuple[str, ...] = ("axis", "keepdims")) -> Any:
     return function
 
 
-def _like(value: Any) -> Any:
-    def function(a: Any, *fill: Any, dtype: Any = None, shape: Any = None, **options: Any) -> Any:
-        if options.keys() - {"subok", "order", "device"}:
-            return NotImplemented
-        shape, dtype = a.shape if shape is None else shape, a.dtype if dtype is None else dtype
-        number = fill[0] if fill else value
-        return a.device.empty(shape, dtype) if number is None else a.device.full(shape, number, dtype)
+def _full_like(
+    a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **device: Any
+) -> Any:
+    """In NumPy's order of arguments; fill_value None: uninitialised."""
+    shape, dtype = a.shape if shape is None else shape, a.dtype if dtype is None else dtype
+    return a.device.empty(shape, dtype) if fill_value is None else a.device.full(shape, fill_value, dtype)
 
-    return function
+
+def _like(value: Any) -> Any:
+    return lambda a, *args, **options: _full_like(a, value, *args, **options)
+
+
+def _reshape(a: Any, shape: Any, order: str = "C", **options: Any) -> Any:
+    return NotImplemented if options or order != "C" else a.compact().reshape(shape)
 
 
 _REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
@@ -120,7 +142,7 @@ OURS: dict[Any, Any] = {
     numpy.min: _method("min"),
     numpy.amin: _method("min"),
     numpy.mean: _method("mean"),
-    numpy.reshape: lambda a, shape, **options: NotImplemented if options else a.compact().reshape(shape),
+    numpy.reshape: _reshape,
     numpy.transpose: lambda a, axes=None: a.transpose(axes),
     numpy.broadcast_to: lambda a, shape, subok=False: a._stretched(shape),
     numpy.flip: lambda a, axis=None: a.flip(axis),
@@ -128,5 +150,5 @@ OURS: dict[Any, Any] = {
     numpy.empty_like: _like(None),
     numpy.zeros_like: _like(0),
     numpy.ones_like: _like(1),
-    numpy.full_like: _like(None),
+    numpy.full_like: _full_like,
 }

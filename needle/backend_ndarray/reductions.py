@@ -14,7 +14,7 @@ from .views import as_axes, check, debug
 def reduce(a: Any, name: str, axis: Any, keepdims: bool, dtype: Any = None) -> Any:
     """sum, prod, max or min over `axis` (None: all, an int, or several). Small whole numbers add up in 64 bits."""
     shape = a._shape
-    axes = as_axes(axis, len(shape), name)
+    axes = _axes(axis, len(shape), name)
     left = tuple(n for i, n in enumerate(shape) if i not in axes)
     if name in ("max", "min") and 0 in shape and 0 not in left:
         raise ValueError(f"{name}: shape {shape} has no elements along axis {axis}, so there is no {name}")
@@ -23,6 +23,11 @@ def reduce(a: Any, name: str, axis: Any, keepdims: bool, dtype: Any = None) -> A
         check((shape, a._strides, a._offset), a._handle.size, name)
     a._device.mod.reduce(name, out._handle, a._operand(), shape, axes)
     return out.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape))) if keepdims else out
+
+
+def _axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
+    """`as_axes`; as in NumPy a 0-d array may be folded along axis 0 or −1, which it does not have."""
+    return () if ndim == 0 and axis in (0, -1) else as_axes(axis, ndim, name)
 
 
 def _total_dtype(name: str, dtype: numpy.dtype) -> Any:
@@ -53,7 +58,7 @@ class Reductions(Strided):
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
         """Arithmetic mean over `axis`, of whole numbers in float64; of nothing: NaN."""
-        count = math.prod(self._shape[i] for i in as_axes(axis, self.ndim, "mean"))
+        count = math.prod(self._shape[i] for i in _axes(axis, self.ndim, "mean"))
         dtype = self.dtype if self.dtype.kind == "f" else numpy.dtype("float64")
         wide = numpy.dtype("float32") if dtype.itemsize == 2 else dtype  # sums pass float16's largest number
         return (reduce(self, "sum", axis, keepdims, wide) / (count or math.nan)).astype(dtype, copy=False)

@@ -137,9 +137,10 @@ def check(layout: Layout, size: int, who: str) -> None:
 
 
 def sliced(layout: Layout, parts: Sequence[slice]) -> Layout:
-    """The layout of `a[parts]`, one slice with whole numbers for each axis."""
+    """The layout of `a[parts]`, one slice for each axis."""
     shape, strides, offset = layout
-    lengths = tuple(len(range(p.start, p.stop, p.step)) for p in parts)
+    ranges = [range(*p.indices(n)) for p, n in zip(parts, shape, strict=True)]
+    lengths = tuple(map(len, ranges))
     if 0 not in lengths:
-        offset += sum(p.start * s for p, s in zip(parts, strides, strict=True))
-    return lengths, tuple(p.step * s for p, s in zip(parts, strides, strict=True)), offset
+        offset += sum(r.start * s for r, s in zip(ranges, strides, strict=True))
+    return lengths, tuple(r.step * s for r, s in zip(ranges, strides, strict=True)), offset

@@ -8,8 +8,8 @@ from typing import Any
 import numpy
 
 from ..autograd import Tensor
-from ..backend_numpy import CPUDevice
 from .errors import JitError
+from .streams import streams_of
 from .trees import flatten
 from .variant import Variant
 
@@ -18,7 +18,7 @@ BANDS = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}  # of differences, r
 
 def compared(variant: Variant, leaves: list[Any], eager: Callable[[], Any]) -> Any:
     """The result of `eager()`, which is the call; JitError where the program gives something else."""
-    before = list(_streams(variant))
+    before = list(streams_of(variant.graph))
     made = variant.computed(leaves)
     for put_back, state in before:
         put_back(state)
@@ -27,16 +27,6 @@ def compared(variant: Variant, leaves: list[Any], eager: Callable[[], Any]) -> A
         if not agree(mine, its):
             raise JitError(f"jit: {name} differs from eager's: {_shown(mine)} compiled, {_shown(its)} eager")
     return result
-
-
-def _streams(variant: Variant) -> Iterator[tuple[Callable, Any]]:
-    """The streams that the program draws from: how to put each back, and its state of now."""
-    cpu = CPUDevice()
-    yield cpu.set_random_state, cpu.random_state()
-    for node in variant.graph.nodes:
-        owner = getattr(node.options[0], "__self__", None) if node.kind == "random" else None
-        if owner is not None:
-            yield (lambda state, owner=owner: setattr(owner, "state", state)), owner.state
 
 
 def _pairs(variant: Variant, leaves: list[Any], made: list[Any], given: list[Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -27,7 +27,7 @@ def _of_owner(was: Owner, after: Reached, scheduled: bool) -> Iterator[str]:
     now = after.owner_of(was.thing, was.kind)
     if now is None or was.kind == "state":
         return
-    if was.kind == "set":
+    if was.kind in ("set", "buffer"):
         if was.items != now.items:
             yield f"{was.path} (other elements)"
         return

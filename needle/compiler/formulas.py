@@ -105,7 +105,8 @@ def _value_type(node: Node) -> type:
 def template(node: Node) -> str | None:
     """The formula of a ufunc node, {0} and {1} for the inputs in the loop's dtypes; None where there is none."""
     dtypes = loop_dtypes(node)
-    if dtypes is None or node.dtype is None or not {node.dtype, *dtypes} <= DTYPES:
+    given = {x.dtype for x in node.inputs if x.dtype is not None}  # a float16 beside a float32 is no float32 yet
+    if dtypes is None or node.dtype is None or not {node.dtype, *dtypes, *given} <= DTYPES:
         return None
     name = node.options[0]
     if name == "astype":

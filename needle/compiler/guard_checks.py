@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import chain
 from types import CodeType, FunctionType, ModuleType
@@ -14,13 +14,34 @@ import numpy
 
 from ..autograd import Tensor
 from ..backend_selection import device_of
-from .guard_words import Added, counted, formed, keys_differ, label_of, other, other_tensor
-from .objects import MISSING, contents, dict_of, is_a, is_plain, listed, mapped, marks, noun, said, same, slot
+from .guard_words import Added, Gone, counted, formed, keys_differ, label_of, other, other_tensor
+from .objects import (
+    MISSING,
+    content,
+    contents,
+    dict_of,
+    is_a,
+    is_plain,
+    listed,
+    mapped,
+    marked,
+    marks,
+    noun,
+    said,
+    same,
+    slot,
+)
 from .owners import Flags, Form, Owner
 from .reached import Reached
 
 INDEXED = (list, tuple, dict, OrderedDict, defaultdict, deque)  # read where they stand; others' items are copied first
-HELPERS = {"same": same, "slot": slot, "contents": contents, "listed": listed, "mapped": mapped, "marks": marks}
+HELPERS = {
+    "same": same, "slot": slot, "contents": contents, "listed": listed, "mapped": mapped, "marks": marks,
+    "marked": marked, "content": content, "dict_of": dict_of,
+}  # fmt: skip
+WHOLE = {"set": "marks", "buffer": "content"}  # compared at once, as what this makes of them
+WEAK = ("object", "optimizer", "attributes", "slots", "list", "dict", "set", "buffer")
+SMALL = 1000  # items of an array whose numbers are compared
 
 
 @dataclass
@@ -43,6 +64,7 @@ class Writer:
         self.later: list[Check] = []  # that one thing is found in two places
         self.names: dict[str, Any] = dict(HELPERS)
         self._named: dict[int, str] = {}
+        self._locals: dict[int, int] = {}
         self._seen: list[Any] = []  # weak references to the tensors' arrays that were found right
         self._forms: list[Form] = []
         self.names.update(seen=self._seen, fits=_fits(self._seen, self._forms))
@@ -57,6 +79,13 @@ class Writer:
 
     def check(self, owner: Owner, test: str, read: str, tell: Callable[[Any], str], kept: str = "") -> None:
         self.checks.append(Check(f"{owner.kind} {owner.path}".rstrip(), test, read, tell, kept))
+
+    def arguments(self, objects: Collection[Any]) -> None:
+        """That the objects among the arguments live, since they are known by their ids."""
+        for thing in objects:
+            if type(thing).__weakrefoffset__:
+                test = f"{self.name(weakref.ref(thing))}() is not None"
+                self.checks.append(Check("arguments", test, "None", Gone(noun(thing))))
 
     # --- owners ---
 
@@ -88,21 +117,32 @@ class Writer:
 
     def _base(self, owner: Owner) -> str:
         """The expression of what the items are read from."""
-        if owner.kind in ("object", "optimizer"):
+        if owner.kind in ("object", "optimizer", "attributes"):
             own = dict_of(owner.thing)
-            return self.name({} if own is None else own, "D")
+            weak = own is not None and self._is_weak(owner)
+            return self._local(owner, "d") if weak else self.name({} if own is None else own, "D")
         if owner.kind == "namespace":
             return self.name(owner.thing, "D")
         if owner.kind == "class":
             return self.name(vars(owner.thing), "D")
-        return self._local(owner) if owner.via else self.name(owner.thing)
+        return self._local(owner) if owner.via else self._thing(owner)
 
-    def _local(self, owner: Owner) -> str:
-        return f"c{self.name(owner)[1:]}"
+    def _local(self, owner: Owner, letter: str = "c") -> str:
+        return f"{letter}{self._locals.setdefault(id(owner), len(self._locals))}"
+
+    def _is_weak(self, owner: Owner) -> bool:
+        """Whether the guard must not keep the owner alive: it is an argument's, or an ndl.jit, which holds it."""
+        kind = type(owner.thing)
+        jitted = owner.kind == "attributes" and kind is not FunctionType
+        return (owner.weak or jitted) and owner.kind in WEAK and kind.__weakrefoffset__ != 0
+
+    def _thing(self, owner: Owner) -> str:
+        """The expression of the owner itself."""
+        return f"{self.name(weakref.ref(owner.thing))}()" if self._is_weak(owner) else self.name(owner.thing)
 
     def _read(self, owner: Owner, base: str, key: Any) -> str:
         """The expression that reads an item."""
-        if owner.kind in ("list", "dict", "object", "optimizer", "namespace", "class"):
+        if owner.kind in ("list", "dict", "object", "optimizer", "attributes", "namespace", "class"):
             plain = type(key) in (str, int)
             return f"{self._copied(owner, base)}[{key!r}]" if plain else f"{base}[{self.name(key)}]"
         if owner.kind == "slots":
@@ -110,21 +150,21 @@ class Writer:
             return f"slot({self.name(descriptor)}, {base})"
         if owner.kind == "cell":
             return f"contents({base})" if owner.items[key] is MISSING else f"{base}.cell_contents"
-        return f"marks({base})" if owner.kind == "set" else f"{base}.{key}"
+        return f"{WHOLE[owner.kind]}({base})" if owner.kind in WHOLE else f"{base}.{key}"
 
     def _copied(self, owner: Owner, base: str) -> str:
-        return f"l{self.name(owner)[1:]}" if owner.kind in ("list", "dict") and not _is_indexed(owner.thing) else base
+        return self._local(owner, "l") if owner.kind in ("list", "dict") and not _is_indexed(owner.thing) else base
 
     def _outside(self, owner: Owner, base: str) -> None:
         """Checks of what surrounds the items: the class, the length, the keys, names that were not there."""
         kind = owner.kind
         if kind in ("object", "optimizer"):
-            self._type(owner, self.name(owner.thing))
-        if kind == "object":
+            self._type(owner, self._thing(owner))
+        if kind in ("object", "optimizer", "attributes"):
             self._attributes(owner, base)
         if kind == "class" and owner.whole:
-            n = len(vars(owner.thing))
-            self.check(owner, f"len({base}) == {n}", f"len({base})", lambda now: counted(owner.path, n, now))
+            n, path = len(vars(owner.thing)), owner.path
+            self.check(owner, f"len({base}) == {n}", f"len({base})", lambda now: counted(path, n, now))
         if kind in ("list", "dict"):
             self._length(owner, base)
         for name in sorted(owner.absent):
@@ -143,10 +183,12 @@ class Writer:
             return
         look: Any = type(thing).__getattribute__
         plain = look in (object.__getattribute__, ModuleType.__getattribute__)
-        self.names.setdefault("dict_of", dict_of)
-        read = f"{self.name(thing)}.__dict__" if plain else f"dict_of({self.name(thing)})"
+        read = f"{self._thing(owner)}.__dict__" if plain else f"dict_of({self._thing(owner)})"
         path, n, names = owner.path, len(own), frozenset(own)
-        self.check(owner, f"{read} is {base}", "None", lambda now: f"the attributes of {path} were exchanged")
+        test = f"({base} := {read}) is not None" if self._is_weak(owner) else f"{read} is {base}"
+        self.check(owner, test, "None", lambda now: f"the attributes of {path} were exchanged")
+        if owner.kind == "optimizer":
+            return
         if owner.whole:
             self.check(owner, f"len({base}) == {n}", f"[*{base}]", lambda now: keys_differ(path, names, now))
         else:
@@ -170,7 +212,10 @@ class Writer:
         texts = all(type(key) is str for key in keys)
         plain = is_plain(tuple(keys))
         kept = self.name(keys if texts or not plain else tuple(keys))
-        test = f"same(tuple({base}), {kept})" if plain and not texts else f"[*{base}] == {kept}"
+        if plain:
+            test = f"[*{base}] == {kept}" if texts else f"same(tuple({base}), {kept})"
+        else:
+            test = f"marked({base}) == {self.name(marked(keys))}"
         self.check(owner, test, f"[*{base}]", lambda now: keys_differ(path, keys, now))
 
     # --- items ---
@@ -179,17 +224,17 @@ class Writer:
         path, label = owner.path_of(key), label_of(owner, key)
         child = self.found.container(value)
         if owner.live and type(value) is float:
-            test = f"type(c := {read}) is float and (c != 0) is {value != 0}"
+            test = f"type(c := {read}) is float"
             self.check(owner, test, read, lambda now: f"{label} was {said(value)}, is {said(now)}")
         elif value is MISSING:
             self.check(owner, f"{read} is {self._missing()}", read, lambda now: f"{label} was missing, is {said(now)}")
-        elif is_plain(value) or owner.kind == "set":
+        elif is_plain(value) or owner.kind in WHOLE:
             self._plain(owner, label, value, read)
         elif child is not None and child.via is not None and child.via[0] is owner and child.via[1] is key:
             self._bound(owner, child, path, read)
         elif child is not None and child.via is not None:
-            test = f"{read} is {self._local(child)}"
-            self.later.append(Check("found twice", test, read, lambda now: f"{path} is no longer {child.path}"))
+            test, first = f"{read} is {self._local(child)}", child.path
+            self.later.append(Check("found twice", test, read, lambda now: f"{path} is no longer {first}"))
         else:
             self._identity(owner, label, value, read)
 
@@ -198,7 +243,7 @@ class Writer:
 
     def _plain(self, owner: Owner, label: str, value: Any, read: str) -> None:
         was = said(value)
-        if owner.kind == "set":
+        if owner.kind in WHOLE:
             self.check(owner, f"{read} == {self.name(value)}", read, lambda now: f"{label} has other elements")
             return
         if value is None or value is True or value is False:
@@ -221,11 +266,16 @@ class Writer:
         else:  # no dataset is kept alive by a guard
             reference = self.name(weakref.ref(value))
             test = f"(c := {read}) is {reference}() and c is not None"
+            if is_a(value, numpy.ndarray) and value.size <= SMALL:  # its items may enter as numbers
+                test += f" and c.tobytes() == {self.name(value.tobytes())}"
         self.check(owner, test, read, lambda now: other(label, was, now))
 
     def _held(self, value: Any) -> bool:
-        looked_into = any(self.found.owner_of(value, kind) for kind in ("object", "function", "class", "optimizer"))
-        if looked_into or is_a(value, (Tensor, FunctionType, CodeType, type, ModuleType)):
+        owners = [self.found.owner_of(value, kind) for kind in ("object", "function", "class", "optimizer")]
+        looked_into = [owner for owner in owners if owner is not None]
+        if looked_into:
+            return not any(map(self._is_weak, looked_into))
+        if is_a(value, (Tensor, FunctionType, CodeType, type, ModuleType)):
             return True
         return not type(value).__weakrefoffset__
 
@@ -254,10 +304,10 @@ class Writer:
         self._hooks(owner, name, was.hooks)
 
     def _hooks(self, owner: Owner, name: str, was: tuple) -> None:
-        hooks, without = self.name(was), "" if was else f"{name}.notes is None or "
+        hooks, without, path = self.name(was), "" if was else f"{name}.notes is None or ", owner.path
         self.names.setdefault("same_hooks", _same_hooks)
         test = f"({without}same_hooks({name}.notes, {hooks}))"
-        self.check(owner, test, "None", lambda now: f"{owner.path} has other hooks")
+        self.check(owner, test, "None", lambda now: f"{path} has other hooks")
 
 
 # --- what the generated source calls -------------------------------------------------------

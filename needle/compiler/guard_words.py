@@ -26,6 +26,14 @@ class Added:
         return f"{self.label} was not there, and is"
 
 
+class Gone:
+    def __init__(self, noun: str):
+        self.noun = noun
+
+    def __call__(self, now: Any) -> str:
+        return f"a {self.noun} that was an argument is gone"
+
+
 def counted(path: str, was: int, now: Any) -> str:
     return f"{path} had {was} items, has {now}"
 
@@ -47,10 +55,16 @@ def other_tensor(path: str, was: list[Tensor], now: list[Any]) -> str:
 
 
 def keys_differ(path: str, was: Collection[Any], now: Any) -> str:
-    new, gone = [x for x in now if x not in was], [x for x in was if x not in now]
+    known, found = _known(was), _known(now)
+    new, gone = [found[x] for x in found if x not in known], [known[x] for x in known if x not in found]
     parts = [f"gained {', '.join(map(said, new))}"] if new else []
     parts += [f"lost {', '.join(map(said, gone))}"] if gone else []
     return f"{path} {' and '.join(parts)}" if parts else f"{path} has its keys in another order"
+
+
+def _known(keys: Any) -> dict[Any, Any]:
+    """Keys by what they are looked for: a tensor by its identity, since == between it and a number is an error."""
+    return {x if is_plain(x) else (object, id(x)): x for x in keys}
 
 
 def formed(path: str, was: Form, now: Any) -> str:

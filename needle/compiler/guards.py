@@ -9,7 +9,9 @@ Names: T tensors, D the dicts of attributes and globals, K anything else that is
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection
+from functools import partial
 from textwrap import indent
 from typing import Any
 
@@ -17,8 +19,9 @@ from ..autograd import Tensor
 from .effects import changes
 from .errors import JitError
 from .guard_checks import Check, Writer
-from .objects import MISSING, noun
+from .objects import MISSING, is_a, is_plain, noun
 from .reached import Reached, live_numbers, reached
+from .trees import flatten
 from .watch import Watch
 
 __all__ = ["Guard", "Reached", "Watch", "changes", "live_numbers", "make_guard", "reached"]
@@ -27,11 +30,15 @@ __all__ = ["Guard", "Reached", "Watch", "changes", "live_numbers", "make_guard",
 class Guard:
     """Call it: whether all is as it was. `reason` says in words what is not, `described` what was kept, `source` how.
 
-    Holds what it compares with, data (arrays, data sets) weakly.
+    Holds what it compares with; data (arrays, data sets) and the objects among the arguments weakly. on_death: called
+    once one of those is gone, when the guard can hold no more. They must not lead back to the guard.
     """
 
-    def __init__(self, checks: list[Check], names: dict[str, Any], held: Any):
-        self.checks, self.names, self.held = checks, names, held
+    def __init__(self, checks: list[Check], names: dict[str, Any], objects: Collection[Any] = ()):
+        self.checks, self.names = checks, names
+        self.on_death: list[Callable[[], None]] = []
+        died = partial(_tell, self.on_death)
+        self.held = [_weak(x, died) or x for x in objects]  # known by their ids, which must not come twice
         self.source = _source(checks)
         self._unchanged = _compiled(self.source, names)
 
@@ -60,7 +67,7 @@ def make_guard(
     grads: the tensors of which it matters whether they have a `.grad`; None: all.
     Raises JitError for an iterator that the code uses, since a replay would not advance it.
     """
-    now = Reached(found.function, args, kwargs, watch)
+    now = Reached(found.function, args, kwargs, watch, found.getters)
     if watch is not None and now.iterators:
         path, iterator = now.iterators[0]
         raise JitError(
@@ -68,15 +75,26 @@ def make_guard(
             "take the next item outside, and give it as an argument"
         )
     writer = Writer(now)
+    objects = [leaf for leaf in flatten((args, kwargs))[0] if not is_plain(leaf) and not is_a(leaf, Tensor)]
+    writer.arguments(objects)
     for owner in now.owners:
         writer.owner(owner)
     for tensor, path in now.tensors.items():
         writer.tensor(tensor, path, found.flags.get(tensor, now.flags[tensor]), grads is None or tensor in grads)
-    return Guard([*writer.checks, *writer.later], writer.names, (args, kwargs))
+    return Guard([*writer.checks, *writer.later], writer.names, objects)
+
+
+def _weak(thing: Any, died: Callable[[Any], None]) -> Any:
+    return weakref.ref(thing, died) if type(thing).__weakrefoffset__ else None
+
+
+def _tell(callbacks: list[Callable[[], None]], _: Any) -> None:
+    for callback in [*callbacks]:
+        callback()
 
 
 def _source(checks: list[Check]) -> str:
-    lines = ["def unchanged():", "    try:"]
+    lines = ["def unchanged():", "    try:", "        pass"]
     for i, check in enumerate(checks):
         if i and checks[i - 1].owner == check.owner:
             lines[-1] = lines[-1].replace("): return False", f" and {check.test}): return False")

@@ -12,6 +12,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from types import MethodType
 from typing import Any
 
 import numpy
@@ -25,9 +28,10 @@ from .guards import make_guard
 from .live_numbers import TracedNumber, numbers_function
 from .recording import Recording, by_identity
 from .show import show
-from .trees import flatten, unflatten
+from .trees import array_of, flatten, unflatten
 from .variant import Variant
 
+RECORDING = threading.RLock()  # one at a time, since a recording lends the tensors it meets traced arrays
 MOST_VARIANTS = 32  # of one function; the oldest goes first
 
 
@@ -47,6 +51,7 @@ class Jitted:
         if mode.recorder is not None or mode.observer is not None or BACKEND == "nd":
             return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
+        leaves = [array_of(leaf) if isinstance(leaf, numpy.ndarray) else leaf for leaf in leaves]
         with self.lock:
             for i, kept in enumerate(self.kept):
                 if kept.matches(leaves, structure):
@@ -57,17 +62,31 @@ class Jitted:
                     return unflatten(kept.variant.structure, kept.variant.run(leaves))
             return self._record(leaves, structure)
 
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __repr__(self) -> str:
+        return f"<ndl.jit of {self._name}, {len(self.kept)} recording(s)>"
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else MethodType(self, instance)
+
+    def __reduce__(self) -> tuple:
+        """Copies and pickles begin without recordings."""
+        return Jitted, (self.function, self.backend, self.keep_grads, self.debug)
 
     def _record(self, leaves: list[Any], structure: Any) -> Any:
         reason = self.kept[0].reason(leaves, structure) if self.kept else "first call"
-        recording = Recording(self.function, leaves, structure, self.keep_grads)
-        result = recording.run()
+        signature = _signature(leaves)  # before the run, which may give arguments a .grad
+        with RECORDING:
+            recording = Recording(self.function, leaves, structure, self.keep_grads)
+            result = recording.run()
         self.history.append("; ".join([reason, *recording.notes]))
         if recording.variant is not None:
             recording.variant.backend = self.backend
-            self.kept.insert(0, _Kept(recording, leaves, structure))
+            self.kept = [kept for kept in self.kept if not kept.dead]
+            self.kept.insert(0, _Kept(recording, leaves, structure, signature))
             del self.kept[MOST_VARIANTS:]
         return result
 
@@ -100,7 +119,7 @@ class Jitted:
 
     def explain(self) -> str:
         """Each recording and its cause, what was guarded, which numbers and constants were kept."""
-        lines = [f"{self.__name__}: {len(self.history)} recording(s), {len(self.kept)} kept"]  # type: ignore[attr-defined]
+        lines = [f"{self._name}: {len(self.history)} recording(s), {len(self.kept)} kept"]
         lines += [f"  {i}. {reason}" for i, reason in enumerate(self.history, start=1)]
         for kept in self.kept:
             lines += [f"  kept, {kept.variant.calls} call(s):", *(f"    {line}" for line in kept.described())]
@@ -121,14 +140,15 @@ class Jitted:
 class _Kept:
     """A variant and the conditions under which it holds."""
 
-    def __init__(self, recording: Recording, leaves: list[Any], structure: Any):
+    def __init__(self, recording: Recording, leaves: list[Any], structure: Any, signature: tuple):
         assert recording.variant is not None
         self.variant = recording.variant
         self.structure = structure
-        self.signature = _signature(leaves)
+        self.signature = signature
         self.captured = recording.reached.tensors
         tensors = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         self.shared = [(i, leaf if leaf in self.captured else None) for i, leaf in tensors]
+        self.dead = False
         self.guard = make_guard(
             recording.reached, recording.watch, recording.args, recording.kwargs, recording.guarded_grads
         )
@@ -137,17 +157,33 @@ class _Kept:
         self.known = [number.value for number in looked_at.values()]
         names = {name: label for label, name in recording.recorder.names.items()}
         self.texts = [_told(number, names) for number in looked_at.values()]
+        me = weakref.ref(self)
+        self.guard.on_death.append(partial(_let_go, me))
+
+    def die(self) -> None:
+        """An object among the arguments is gone, so that no call can match any more: let the tensors go."""
+        self.dead = True
+        del self.variant, self.captured, self.guard
 
     def matches(self, leaves: list[Any], structure: Any) -> bool:
-        if structure != self.structure or _signature(leaves) != self.signature or not self.guard():
+        if self.dead or structure != self.structure or _signature(leaves) != self.signature or not self.guard():
             return False
         for i, was in self.shared:  # a tensor that the function also reaches by itself, which a replay would confuse
             if (leaves[i] if leaves[i] in self.captured else None) is not was:
                 return False
-        return self.numbers(leaves) == self.known
+        return self._numbers(leaves) == self.known
+
+    def _numbers(self, leaves: list[Any]) -> list[Any]:
+        """The numbers that Python looked at, as they are now."""
+        try:
+            return self.numbers(leaves)
+        except ArithmeticError as error:  # behind a branch that is not taken now
+            return [error] * len(self.known)
 
     def reason(self, leaves: list[Any], structure: Any) -> str:
         """What is not as it was, in words."""
+        if self.dead:
+            return "an object among the arguments is gone"
         if structure != self.structure:
             return "the arguments have another structure"
         for i, (was, now) in enumerate(zip(self.signature, _signature(leaves), strict=True)):
@@ -155,13 +191,19 @@ class _Kept:
                 return f"argument {i}: {_said(was)} became {_said(now)}"
         if not self.guard():
             return self.guard.reason()
-        for text, was, now in zip(self.texts, self.known, self.numbers(leaves), strict=True):
+        for text, was, now in zip(self.texts, self.known, self._numbers(leaves), strict=True):
             if was != now:
                 return f"Python looked at a number that is {now} now: {text}"
         return "a tensor is both an argument and reached by the function itself, or no longer so"
 
     def described(self) -> list[str]:
         return [*self.guard.described(), *(f"number that Python looked at: {text}" for text in self.texts)]
+
+
+def _let_go(kept: Any) -> None:
+    """Called by a guard; `kept` is a weak reference, so that no circle keeps a model alive."""
+    if kept() is not None:
+        kept().die()
 
 
 def _told(number: TracedNumber, names: dict[str, str]) -> str:
@@ -178,10 +220,11 @@ def _signature(leaves: list[Any]) -> tuple:
 def _of_leaf(leaf: Any, first: int) -> Any:
     """Of an array its kind, of a float that it is one, of anything else the thing itself."""
     if isinstance(leaf, Tensor):
-        return Tensor, leaf.shape, leaf.dtype, leaf.requires_grad, leaf.grad is None, first
-    if type(leaf) is numpy.ndarray:
+        hooks = tuple(map(id, (leaf.notes or {}).get("hooks", {}).values()))
+        return Tensor, leaf.shape, leaf.dtype, leaf.requires_grad, leaf.grad is None, first, hooks
+    if isinstance(leaf, numpy.ndarray):
         return numpy.ndarray, leaf.shape, leaf.dtype
-    if type(leaf) is float:
+    if isinstance(leaf, float):
         return float
     if by_identity(leaf):
         return type(leaf), id(leaf)
@@ -197,6 +240,8 @@ _all: weakref.WeakSet[Jitted] = weakref.WeakSet()
 
 def _after_fork() -> None:
     """A lock that another thread held is held for ever in a forked child."""
+    global RECORDING
+    RECORDING = threading.RLock()
     for jitted in _all:
         jitted.lock = threading.RLock()
 
@@ -205,9 +250,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def jit(
-    function: Callable | None = None, *, backend: str = "auto", keep_grads: bool = False, debug: bool = False
-) -> Any:
+def jit(function: Any = None, *, backend: str = "auto", keep_grads: bool = False, debug: bool = False) -> Any:
     """Compile a function of tensors: recorded at its first call, replayed at later ones, with eager's numbers.
 
     backend: "numba", "numpy", or "auto", which takes Numba where it is installed. keep_grads: leave `.grad` also of
@@ -220,5 +263,8 @@ def jit(
     if function is None:
         return functools.partial(jit, backend=backend, keep_grads=keep_grads, debug=debug)
     if not callable(function):
-        raise TypeError(f"jit: wanted a function, got a {type(function).__name__}")
+        met = type(function).__name__
+        raise TypeError(f"jit: wanted a function, got a {met}; @classmethod and @staticmethod go above @ndl.jit")
+    if any(is_kind(function) for is_kind in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+        raise TypeError("jit: wanted a function that returns its result, got one that is async or yields")
     return Jitted(function, backend, keep_grads, debug)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import stat
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -70,12 +73,39 @@ def compile_kernel(kernel: Kernel) -> Any:
 def _compile(kernel: Kernel) -> Any:
     numba = optional("numba", extra="jit", why="compiled kernels")
     options = {**OPTIONS, "fastmath": FASTMATH, "pipeline_class": _pipeline()}
+    path = _place(kernel)
+    if _is_ours(path.parent):
+        for _ in range(2):
+            try:
+                function = getattr(_module(kernel, path), kernel.name)
+                return numba.njit(_signature(numba, kernel), cache=True, **options)(function)
+            except Exception:  # no folder to write to, or a broken file, which may be anything when it is read
+                _forget(path)
+    function = FunctionType(kernel.function().__code__, names(), kernel.name)
+    return numba.njit(_signature(numba, kernel), **options)(function)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else may write to the folder, as what lies there is run. One that does not exist yet is ours."""
     try:
-        function = getattr(_module(kernel), kernel.name)
-        return numba.njit(_signature(numba, kernel), cache=True, **options)(function)
-    except (OSError, RuntimeError):  # no folder to write to
-        function = FunctionType(kernel.function().__code__, names(), kernel.name)
-        return numba.njit(_signature(numba, kernel), **options)(function)
+        found = folder.stat()
+    except OSError:
+        return True
+    ours = not hasattr(os, "getuid") or (found.st_uid in (os.getuid(), 0) and not found.st_mode & stat.S_IWOTH)
+    if not ours:
+        warnings.warn(
+            f"jit: kernels are compiled anew in each process, as others may write to {folder}; "
+            "set NEEDLE_CACHE_DIR to a folder of your own",
+            stacklevel=2,
+        )
+    return ours
+
+
+def _forget(path: Path) -> None:
+    """Take the files of a kernel out of the cache, where that may be."""
+    for file in [path, *path.parent.glob(f"__pycache__/{path.stem}.*")]:
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def _signature(numba: Any, kernel: Kernel) -> Any:
@@ -146,18 +176,23 @@ def _pipeline() -> Any:
     return _pipelines[0]
 
 
-def _module(kernel: Kernel) -> ModuleType:
-    """The kernel's text as a module in the cache, whose name changes with all that its machine code depends on."""
+def _place(kernel: Kernel) -> Path:
+    """The kernel's text in the cache, by a name that changes with all that its machine code depends on."""
     numba = optional("numba", extra="jit", why="compiled kernels")
     parts = (kernel.source, _source(vector_math), _source(sys.modules[__name__]), numba.__version__)
     name = f"{kernel.name}_{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
-    path = cache_folder() / "kernels" / f"{name}.py"
-    if not path.exists():
-        _write(path, HEAD + kernel.source)
-    spec = importlib.util.spec_from_file_location(name, path)
+    return cache_folder() / "kernels" / f"{name}.py"
+
+
+def _module(kernel: Kernel, path: Path) -> ModuleType:
+    """The kernel's text as a module in the cache."""
+    text = HEAD + kernel.source
+    if not path.exists() or path.read_bytes() != text.encode():
+        _write(path, text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where Numba looks for it
+    sys.modules[path.stem] = module  # where Numba looks for it
     spec.loader.exec_module(module)
     return module
 
@@ -170,6 +205,6 @@ def _write(path: Path, text: str) -> None:
     """At once or not at all: other processes may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
     os.replace(temporary, path)

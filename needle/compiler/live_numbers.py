@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy
 
 Where = Callable[[Any], float]  # finds a number when a call is made
 
@@ -28,6 +31,24 @@ class TracedNumber:
 
     def __repr__(self) -> str:
         return repr(self._known())
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        return numpy.array(self._known(), *args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a float has: of its value of now, which is thereby looked at."""
+        if name.startswith("_") or not hasattr(self.value, name):
+            raise AttributeError(f"{type(self.value).__name__!r} object has no attribute {name!r}")
+        return getattr(self._known(), name)
+
+    def __abs__(self) -> float:
+        return abs(self._known())
+
+    def __round__(self, *digits: int) -> float:
+        return round(self._known(), *digits)
+
+    def __pos__(self) -> TracedNumber:
+        return self
 
     def __hash__(self) -> int:
         return hash(self._known())
@@ -75,7 +96,7 @@ def _method(function: Callable, sign: str, swapped: bool = False) -> Callable:
 
 
 def _text(x: Any) -> str:
-    return x.text if is_traced_number(x) else repr(x) if x >= 0 else f"({x!r})"
+    return x.text if is_traced_number(x) else f"({x!r})"
 
 
 def _comparison(function: Callable, sign: str) -> Callable:
@@ -88,7 +109,15 @@ def _comparison(function: Callable, sign: str) -> Callable:
     return method
 
 
-for _name, _sign in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**"}.items():
+for _name, _sign in {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "truediv": "/",
+    "pow": "**",
+    "floordiv": "//",
+    "mod": "%",
+}.items():
     _function = getattr(operator, _name)
     setattr(TracedNumber, f"__{_name}__", _method(_function, _sign))
     setattr(TracedNumber, f"__r{_name}__", _method(_function, _sign, swapped=True))
@@ -101,6 +130,7 @@ def numbers_function(numbers: Sequence[TracedNumber]) -> Callable[[Any], list[fl
     leaves = {name: at for number in numbers for name, at in number.leaves.items()}
     lines = [f"    {name} = read_{name}(leaves)" for name in leaves]
     texts = ", ".join(number.text for number in numbers)
-    namespace: dict[str, Any] = {f"read_{name}": at for name, at in leaves.items()}
+    namespace: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
+    namespace |= {f"read_{name}": at for name, at in leaves.items()}
     exec("\n".join(["def numbers(leaves):", *lines, f"    return [{texts}]"]), namespace)
     return namespace["numbers"]

@@ -171,8 +171,14 @@ class _Writer:
             self.level = level
             self._row_values(level)
             self._inner(level)
-        loop = ["for i in range(rows):"] if self.cut and self.lines else []
+        loop = ["for i in range(rows):", *self._rows_that_return()] if self.cut and self.lines else []
         self.lines = before + loop + self.lines
+
+    def _rows_that_return(self) -> list[str]:
+        """The rows of operands that begin again after some: looked up once a row, so that the loops vectorise."""
+        names = [self.names[node] for node, kind in self.s.kind.items() if kind == "cycle"]
+        used = [name for name in names if any(f"r{name}[j]" in line for line in self.lines)]
+        return [f"    r{name} = {name}[i % p_{name}]" for name in used]
 
     def _sums_down(self, node: Node) -> bool:
         return self.s.reduces(node) == "down" and self.s.kind[node.inputs[0]] != "column"
@@ -259,9 +265,7 @@ class _Writer:
             return name
         if node not in self.s.inside:
             full = f"{name}[{self.at}]"
-            return {"full": full, "row": f"{name}[i]", "column": f"{name}[j]", "cycle": f"{name}[i % p_{name}, j]"}[
-                kind
-            ]
+            return {"full": full, "row": f"{name}[i]", "column": f"{name}[j]", "cycle": f"r{name}[j]"}[kind]
         since = self.s.ready[node][0]
         if kind == "full":
             return self._store(node)

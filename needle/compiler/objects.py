@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from threading import local
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
@@ -46,7 +47,9 @@ def same_through(a: Any, b: Any) -> bool:
 
 
 def dict_of(thing: Any) -> dict[str, Any] | None:
-    """The instance's own dict of attributes; None where it has none, or hides it."""
+    """The instance's own dict of attributes (this thread's of a threading.local); None where there is none to see."""
+    if is_a(thing, local):
+        return local.__getattribute__(thing, "__dict__")
     for cls in type(thing).__mro__:
         found = vars(cls).get("__dict__")
         if found is not None:
@@ -91,7 +94,18 @@ def mapped(value: dict) -> dict[Any, Any]:
 def marks(value: Any) -> frozenset:
     """The elements of a set so that two sets can be compared: plain ones by type and value, others by identity."""
     base = frozenset if is_a(value, frozenset) else set
-    return frozenset((type(x), repr(x)) if is_plain(x) else (object, id(x)) for x in base.__iter__(value))
+    return frozenset(marked(base.__iter__(value)))
+
+
+def marked(values: Iterable[Any]) -> list[tuple[type, Any]]:
+    """What is equal for the same values alone: plain ones by type and text, others by identity."""
+    return [(type(x), repr(x)) if is_plain(x) else (object, id(x)) for x in values]
+
+
+def content(value: Any) -> tuple[str, bytes]:
+    """What a bytearray or an array.array holds."""
+    view = memoryview(value)
+    return view.format, view.tobytes()
 
 
 def said(value: Any) -> str:

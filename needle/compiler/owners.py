@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import operator
 import pickle
 import random
-from collections import deque
+import threading
+from array import array
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy
@@ -23,8 +26,14 @@ from .watch import NEEDLE, is_foreign
 
 ARRAY = vars(Value)["cached_data"]  # the slot; a class of tensors without arrays hides it
 WRAPPERS = (property, staticmethod, classmethod, functools.cached_property, functools.partialmethod)
-CONTAINERS = ((dict, "dict"), ((list, tuple, deque), "list"), ((set, frozenset), "set"))
-IN_PLACE = ("list", "dict", "set", "method", "partial")  # read where they stand, since others may stand for them
+CONTAINERS = (
+    (dict, "dict"), ((list, tuple, deque), "list"), ((set, frozenset), "set"), ((bytearray, array), "buffer"),
+)  # fmt: skip
+IN_PLACE = ("list", "dict", "set", "buffer", "method", "partial")  # read where they stand: others may stand for them
+WRITTEN_IN_PYTHON = (UserDict, UserList, UserString, ChainMap)  # of Python's library, with attributes as users' have
+NAMESPACES = {SimpleNamespace, argparse.Namespace, threading.local}
+VIEWS = {MappingProxyType, type({}.keys()), type({}.values()), type({}.items())}
+GETTERS = (operator.attrgetter, operator.methodcaller)
 
 
 @dataclass(eq=False)
@@ -40,6 +49,7 @@ class Owner:
     absent: set[Any] = field(default_factory=set)  # keys that code asks for, and that are not there
     whole: bool = True  # whether all that the thing holds is among the items
     live: bool = False  # a group of an optimizer, whose floats are read at each call
+    weak: bool = False  # an object that a guard must not keep alive
 
     def path_of(self, key: Any) -> str:
         if key in self.paths:
@@ -110,7 +120,7 @@ def kind_of(value: Any) -> str:
 
 
 def _kind_of_instance(kind: type) -> str:
-    if kind in (SimpleNamespace, argparse.Namespace):
+    if kind in NAMESPACES or kind in WRITTEN_IN_PYTHON:
         return "object"
     if is_foreign(kind.__module__):
         if issubclass(kind, Module) or is_needles(kind, ".training"):

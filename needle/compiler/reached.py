@@ -7,6 +7,7 @@ holds is its items; those that are owners themselves come behind it.
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Callable, Iterable
@@ -19,8 +20,20 @@ from ..autograd import Tensor
 from ..nn.nn_module import Module
 from ..optim.optimizer import Optimizer
 from ..optim.schedules import Schedule
-from .objects import contents, dict_of, is_a, is_plain, listed, mapped, marks, slot, slots_of
-from .owners import CONTAINERS, IN_PLACE, Owner, carries, flags_of, is_needles, kind_of, state_of
+from .objects import content, contents, dict_of, is_a, is_plain, listed, mapped, marks, slot, slots_of
+from .owners import (
+    CONTAINERS,
+    GETTERS,
+    IN_PLACE,
+    VIEWS,
+    WRITTEN_IN_PYTHON,
+    Owner,
+    carries,
+    flags_of,
+    is_needles,
+    kind_of,
+    state_of,
+)
 from .trees import flatten
 from .watch import Names, Watch, is_foreign, names_in, with_nested
 
@@ -33,10 +46,17 @@ class Reached:
     """What `function`, called with these arguments, reaches. With a Watch: what the code that ran in it uses.
 
     tensors: each with its path. arrays: pairs of path and NumPy array. optimizers, schedules, iterators: by path.
-    large: paths of containers that were not looked into.
+    large: paths of containers that were not looked into. getters: names in attrgetters, which C code reads.
     """
 
-    def __init__(self, function: Callable, args: tuple, kwargs: dict[str, Any], watch: Watch | None = None):
+    def __init__(
+        self,
+        function: Callable,
+        args: tuple,
+        kwargs: dict[str, Any],
+        watch: Watch | None = None,
+        getters: Iterable[str] = (),
+    ):
         self.function, self.args, self.kwargs, self.watch = function, args, kwargs, watch
         self.owners: list[Owner] = []
         self.tensors: dict[Tensor, str] = {}
@@ -47,16 +67,23 @@ class Reached:
         self.iterators: list[tuple[str, Any]] = []
         self.generators: list[tuple[str, Any, bytes]] = []
         self.large: list[str] = []
-        self.names = Names()
+        self.getters: set[str] = set()
+        self.names = Names(attributes=set(getters))
         self._by_id: dict[tuple[int, str], Owner] = {}
         self._open: list[Owner] = []  # met, and not yet looked into
-        self._later: list[tuple[Optimizer, str]] = []  # so that a parameter's path is its model's
+        self._later: list[tuple[Optimizer, str, bool]] = []  # so that a parameter's path is its model's
         self._arrays_met: set[int] = set()
+        self._weakly = False  # whether what is met is an argument's
         self._walk()
         self.flags = {tensor: flags_of(tensor) for tensor in self.tensors}
 
     def owner_of(self, thing: Any, kind: str) -> Owner | None:
         return self._by_id.get((id(thing), kind))
+
+    def holds(self, value: Any) -> bool:
+        """Whether it was there: an argument, or held by something that was reached."""
+        met = any(value is x for owner in self.owners for x in (owner.thing, *owner.items.values()))
+        return met or any(value is leaf for leaf in flatten((self.args, self.kwargs))[0])
 
     def container(self, value: Any) -> Owner | None:
         """The owner of a value that is read where it stands, as lists are, if it is such a value."""
@@ -70,6 +97,7 @@ class Reached:
             for code, names in self.watch.ran:
                 self._see_names([code], names)
         self._see(self.function, _name_of(self.function))
+        self._weakly = True
         for i, leaf in enumerate(flatten((self.args, self.kwargs))[0]):
             self._see(leaf, f"argument {i}")
         while self._open or self._later or self._new_in_modules():
@@ -78,7 +106,7 @@ class Reached:
             while self._open:
                 owner = self._open.pop()
                 self.owners.append(owner)
-                place = len(self._open)
+                place, self._weakly = len(self._open), owner.weak
                 getattr(self, f"_in_{owner.kind}")(owner)
                 self._open[place:] = self._open[place:][::-1]  # the first item first
 
@@ -105,7 +133,7 @@ class Reached:
         elif kind == "module":
             self._namespace(vars(value), path)
         elif kind == "optimizer":
-            self._later.append((value, path))
+            self._later.append((value, path, self._weakly))
         elif kind:
             self._open_owner(kind, value, path)
         else:
@@ -115,7 +143,7 @@ class Reached:
         """A new owner, unless there is one."""
         if (id(thing), kind) in self._by_id:
             return None
-        owner = self._by_id[id(thing), kind] = Owner(kind, thing, path, via)
+        owner = self._by_id[id(thing), kind] = Owner(kind, thing, path, via, weak=self._weakly)
         self._open.append(owner)
         return owner
 
@@ -131,16 +159,23 @@ class Reached:
             self._see(value.optimizer, f"{path}.optimizer")
         elif type(value) in GENERATORS:
             self.generators.append((path, value, state_of(value)))
+        elif type(value) in VIEWS:
+            self._see(gc.get_referents(value)[0], path)
+        elif type(value) in GETTERS:
+            self.getters.update(word for text in _texts_of(value) for word in text.split("."))
         elif hasattr(type(value), "__next__") and not is_needles(type(value)):
             self.iterators.append((path, value))
-        else:  # a function with something around it: a cache, another ndl.jit
-            self._see((dict_of(value) or {}).get("__wrapped__"), path)
+        elif "__wrapped__" in (own := dict_of(value) or {}):  # a function within something: a cache, another ndl.jit
+            self._see(own["__wrapped__"], path)
+            self._open_owner("attributes", value, path)
 
     # --- functions ---
 
     def _in_function(self, owner: Owner) -> None:
         function = owner.thing
         foreign = is_foreign(function.__globals__.get("__name__"))
+        if not foreign and (self.watch is None or vars(function)):
+            self._open_owner("attributes", function, owner.path)
         if not foreign and self.watch is not None and not self.watch.saw(function.__code__, function.__globals__):
             owner.items["__code__"] = function.__code__
             return
@@ -152,6 +187,13 @@ class Reached:
                 opened.paths["cell_contents"] = name
         if not foreign and self.watch is None:
             self._see_names(with_nested(function.__code__), function.__globals__)
+
+    def _in_attributes(self, owner: Owner) -> None:
+        """What the user has put on a function, jitted or not."""
+        owner.whole, mine = False, _set_by_class(owner.thing)
+        for name, value in (dict_of(owner.thing) or {}).items():
+            if not name.startswith("__") and name not in mine and self._matters(owner.thing, name, value):
+                self._item(owner, name, value)
 
     def _see_names(self, codes: Iterable[Any], names: dict[str, Any]) -> None:
         """What code names of its globals, and of modules that it imports itself."""
@@ -223,6 +265,12 @@ class Reached:
         for element in base.__iter__(owner.thing):
             self._see(element, f"an element of {owner.path}")
 
+    def _in_buffer(self, owner: Owner) -> None:
+        if memoryview(owner.thing).nbytes > LARGE:
+            self._fill(owner, (), LARGE + 1)
+            return
+        owner.items[None], owner.paths[None] = content(owner.thing), owner.path
+
     # --- objects ---
 
     def _in_object(self, owner: Owner) -> None:
@@ -257,7 +305,7 @@ class Reached:
             owner.items.update({name: vars(cls)[name] for name in ("forward", "__call__") if name in vars(cls)})
             return
         for name, value in vars(cls).items():
-            special = name.startswith("__") and name.endswith("__") and not callable(value)
+            special = name.startswith("__") and name.endswith("__") and not callable(value) and name != "__match_args__"
             if not special and name != "_abc_impl" and (callable(value) or self._matters(cls, name, value)):
                 self._item(owner, name, value)
         for base in cls.__mro__[1:]:
@@ -265,14 +313,15 @@ class Reached:
                 self._open_owner("class", base, base.__name__)
 
     def _all_matter(self, thing: Any) -> bool:
-        """Whether code may use any attribute: needle's own, which is not watched, does of its layers."""
-        if self.watch is None or self.names.dynamic:
+        """Whether code may use any attribute: needle's and Python's own, which is not watched, does of its classes."""
+        if self.watch is None or self.names.dynamic or is_a(thing, WRITTEN_IN_PYTHON):
             return True
         return any(issubclass(cls, Module) and cls is not Module and is_needles(cls) for cls in type(thing).__mro__)
 
     def names_of(self, thing: Any) -> set[str]:
         """The names of attributes that code may use of this object."""
-        return self.names.attributes | vars(Module).keys() if is_a(thing, Module) else self.names.attributes
+        names = self.names.attributes | vars(Module).keys() if is_a(thing, Module) else self.names.attributes
+        return names | _matched(thing) if "__match_args__" in names else names
 
     def _matters(self, thing: Any, name: str, value: Any) -> bool:
         if self._all_matter(thing) or name in self.names_of(thing):
@@ -281,7 +330,8 @@ class Reached:
 
     # --- optimizers ---
 
-    def _see_optimizer(self, optimizer: Optimizer, path: str) -> None:
+    def _see_optimizer(self, optimizer: Optimizer, path: str, weakly: bool) -> None:
+        self._weakly = weakly
         owner = self._open_owner("optimizer", optimizer, path)
         if owner is not None:
             self.optimizers.append((path, optimizer))
@@ -322,6 +372,23 @@ def _name_of(function: Any) -> str:
 def _name_of_self(owner: Owner) -> str:
     """Of model.forward: "model"; of a function `forward` that is a method: "self"."""
     return owner.path.rpartition(".")[0] or "self"
+
+
+def _matched(thing: Any) -> set[str]:
+    """The names of attributes that `case Class(a, b)` takes."""
+    names = next((vars(cls)["__match_args__"] for cls in type(thing).__mro__ if "__match_args__" in vars(cls)), ())
+    return {name for name in names if type(name) is str} if type(names) is tuple else set()
+
+
+def _texts_of(getter: Any) -> list[str]:
+    """The names that an attrgetter or a methodcaller was made with."""
+    return [text for text in getter.__reduce__()[1] if type(text) is str]
+
+
+def _set_by_class(thing: Any) -> set[str]:
+    """The attributes that needle's class gives its instance: an ndl.jit's recordings and its lock."""
+    code = getattr(type(thing).__init__, "__code__", None)
+    return set() if code is None else names_in(code).attributes
 
 
 def reached(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Reached:

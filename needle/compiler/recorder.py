@@ -7,14 +7,16 @@ input of the graph. What the tensors hold at the end, where it is not what they 
 from __future__ import annotations
 
 import os
+import random
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy
 
-from ..autograd import Tensor, TensorTuple
+from ..autograd import LazyGradient, Op, Tensor, TensorTuple
 from ..backend_numpy import CPUDevice, recording_on
 from ..modes import mode
 from ..writes import next_stamp
@@ -27,6 +29,30 @@ from .tracing_device import TracingDevice
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SKIPPED = (HERE, os.path.dirname(numpy.__file__))
+
+
+def stream() -> tuple:
+    """Where NumPy's global stream is."""
+    state: Any = numpy.random.get_state(legacy=False)
+    parts = tuple(part.tobytes() if hasattr(part, "tobytes") else part for part in state["state"].values())
+    return parts
+
+
+def _value(x: Any) -> Any:
+    return x.value if type(x) is Traced else x
+
+
+class Outside(Op):
+    """Stands for the op of a tensor that was computed before the recording, with a graph."""
+
+    def gradient(self, out_grad: Any, node: Any) -> Any:
+        raise JitError(
+            "jit: backward() inside the function reaches a tensor that was computed outside, whose graph it would go "
+            "on into; compute it inside, or detach() it"
+        )
+
+
+OUTSIDE = Outside()
 
 
 @dataclass
@@ -52,7 +78,18 @@ class Recorder:
         self.counted: dict[Tensor, int] = {}
         self.grads_read: set[Tensor] = set()
         self.ops: list[Any] = []
+        self.outside: list[tuple[Tensor, Any]] = []  # tensors with a graph from before, and their ops
         self.started = next_stamp()
+        self.over = False
+        self.stream, self.python_stream = stream(), random.getstate()
+        self.thread = threading.get_ident()
+        self.refusal: JitError | None = None  # the first that was raised; the user's code may catch it
+        self.foreign_draws = False  # whether somebody else drew from NumPy's global stream
+
+    @property
+    def off(self) -> bool:
+        """Whether traced arrays are to act as those that they hold: when all is over, and in other threads."""
+        return self.over or threading.get_ident() != self.thread
 
     def __enter__(self) -> Recorder:
         mode.recorder = self
@@ -67,12 +104,16 @@ class Recorder:
 
     def make(self, kind: str, operands: Any, options: tuple = (), memory: Memory | None = None) -> Traced:
         """A traced array computed by one node from operands: traced arrays and numbers."""
+        if self.off:
+            return evaluate(Node(kind, (), options), tuple(_value(x) for x in operands), self.draw)
         nodes, values = self._operands(operands)
         node = Node(kind, nodes, options, label=self._label(), line=self.place())
         return self._traced(node, evaluate(node, values, self.draw), memory)
 
     def call(self, function: Callable, args: Any, kwargs: Any, out: Any = None, label: str = "") -> Any:
         """What any function of arrays gives; each later call of the program will call it again."""
+        if self.off:
+            return function(*(_value(x) for x in args), **kwargs)
         if out is not None:
             raise ValueNeeded(f"jit: {function!r} with `out` cannot be recorded")
         found: list[Traced] = []
@@ -101,7 +142,14 @@ class Recorder:
         return self._traced(node, self.draw(method, args), None)
 
     def draw(self, method: Any, args: tuple) -> Any:
-        return method(*args) if callable(method) else getattr(CPUDevice(), method)(*args)
+        self.watch_streams()
+        drawn = method(*args) if callable(method) else getattr(CPUDevice(), method)(*args)
+        self.stream = stream()
+        return drawn
+
+    def watch_streams(self) -> None:
+        """Note whether NumPy's global stream moved on since it was last looked at."""
+        self.foreign_draws |= self.stream != stream()
 
     def _traced(self, node: Node, value: Any, memory: Memory | None) -> Traced:
         value = numpy.asarray(value)
@@ -133,8 +181,16 @@ class Recorder:
     def _number(self, number: TracedNumber) -> Node:
         known = self.numbers.get(id(number))
         if known is None:
-            known = self.numbers[id(number)] = number, self._listed(Node("number", label="number", line=self.place()))
+            known = self.numbers[id(number)] = (
+                number,
+                self._listed(Node("number", label=self._told(number), line=self.place())),
+            )
         return known[1]
+
+    def _told(self, number: TracedNumber) -> str:
+        """What a number is made of, for whoever reads the graph."""
+        labels = {name: label for label, name in self.names.items()}
+        return ", ".join(dict.fromkeys(labels.get(name, name) for name in number.leaves))
 
     def _must_see(self, pattern: Any, owner: Any) -> None:
         """UnseenArray where the arguments of a call hold arrays that were not recorded."""
@@ -151,10 +207,19 @@ class Recorder:
     def _unseen(self, x: Any) -> JitError:
         if not isinstance(x, numpy.ndarray):
             return ValueNeeded(f"jit: a {type(x).__name__} meets a recorded array; wanted arrays and numbers")
-        return UnseenArray(
-            f"jit: {self.place()} uses a NumPy array of shape {x.shape} that is no argument of the jitted function and "
-            "no tensor's. Its numbers of now would be kept for ever. Give it as an argument, or hold it in a Tensor"
+        return self.refused(
+            UnseenArray(
+                f"jit: {self.place()} uses a NumPy array of shape {x.shape} that is no argument of the jitted "
+                "function and no tensor's. Its numbers of now would be kept for ever. Give it as an argument, or hold "
+                "it in a Tensor"
+            )
         )
+
+    def refused(self, error: Any) -> Any:
+        """The error, which also counts where the user's code catches it; inside an op it makes a barrier."""
+        if not self.ops and self.refusal is None:
+            self.refusal = error
+        return error
 
     def _label(self) -> str:
         return type(self.ops[-1]).__name__ if self.ops else ""
@@ -174,7 +239,7 @@ class Recorder:
         self.ops.append(op)
         try:
             return op.compute(*arrays)
-        except ValueNeeded:
+        except (ValueNeeded, UnseenArray, AttributeError, TypeError, NotImplementedError):
             self._must_see(list(vars(op).values()) if hasattr(op, "__dict__") else [], op)
             return self.call(op.compute, arrays, {}, label=type(op).__name__)
         finally:
@@ -183,7 +248,7 @@ class Recorder:
     def lifted(self, x: Any) -> Any:
         """The traced array of a tensor, or those of a tuple."""
         data = x.cached_data
-        if type(data) is Traced:
+        if type(data) is Traced and data.recorder is self:
             return data
         if isinstance(x, TensorTuple):
             if any(type(part) is not Traced for part in data):
@@ -197,17 +262,24 @@ class Recorder:
         if known is not None:
             return known
         array = tensor.cached_data
+        if type(array) is Traced and array.recorder.over:  # somebody kept it from an earlier recording
+            array = array.value
         if tensor.stamp > self.started:  # made while recording, around an array that was not
             raise self._unseen(numpy.asarray(array))
         if not isinstance(array, numpy.ndarray):
             if not isinstance(array, numpy.generic):
-                raise JitError(f"jit: {label or 'a tensor'} lives on {tensor.device}; jit compiles for ndl.cpu() alone")
+                raise JitError(
+                    f"jit: {label or 'a tensor'} lives on {tensor.device}; jit compiles for NumPy's arrays alone"
+                )
             array = numpy.asarray(array)
         node = Node("input", (), (), array.shape, array.dtype, label or f"tensor {len(self.lifts)}")
         self.nodes.append(node)
         traced = Traced(self, array, node)
         self.lifts[tensor] = Lift(tensor, array, traced, node)
         tensor.cached_data = traced
+        if tensor.requires_grad and not isinstance(tensor, LazyGradient) and tensor.op is not None:
+            self.outside.append((tensor, tensor.op))
+            tensor.op = OUTSIDE
         grad = tensor.grad
         if grad is not None and not isinstance(grad, SpentGradient) and type(grad.cached_data) is not Traced:
             self.lift(grad, f"{label}.grad")

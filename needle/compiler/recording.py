@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy
 
 from ..autograd import Tensor
+from ..backend_numpy import CPUDevice
 from .effects import changes, stepped
-from .errors import JitError
+from .errors import JitError, UnseenArray
 from .guards import Reached, Watch, reached
 from .ir import Graph, Node, ordered
 from .live_numbers import is_traced_number, numbers_function
 from .recorder import Lift, Recorder
 from .spent import SPENT, SpentGradient
 from .tracing import Traced
-from .trees import altered, flatten, unflatten
-from .variant import Plumbing, Variant
+from .trees import altered, flatten, opaque, refuse_iterators, unflatten
+from .variant import Plumbing, Variant, linked
+from .watch import names_in
 
 
 def value_of(tensor: Any) -> Any:
@@ -28,6 +32,35 @@ def value_of(tensor: Any) -> Any:
 def by_identity(leaf: Any) -> bool:
     """Whether a leaf of the arguments is an object such as a Module, neither array nor number nor text."""
     return not isinstance(leaf, (Tensor, numpy.ndarray, numpy.generic, int, float, str, bytes, type(None)))
+
+
+DRAWS = {
+    "beta", "bytes", "choice", "choices", "expovariate", "exponential", "gamma", "gauss", "getrandbits", "integers",
+    "normal", "normalvariate", "permutation", "poisson", "rand", "randint", "randn", "random", "random_sample",
+    "randrange", "sample", "seed", "shuffle", "standard_normal", "triangular", "uniform",
+}  # fmt: skip
+
+
+class Before:
+    """How all was before a recording, to be put back where it is refused."""
+
+    def __init__(self, recording: Recording):
+        self.recording = recording
+        self.stream, self.python_stream = CPUDevice().random_state(), random.getstate()
+        found = [optimizer for _, optimizer in recording.reached.optimizers]
+        self.states = [(o, {p: dict(slots) for p, slots in o.state.items()}) for o in found]
+
+    def put_back(self) -> None:
+        for tensor, lift in self.recording.recorder.lifts.items():
+            tensor.cached_data = lift.traced
+            lift.traced.node, lift.traced.value = lift.node, lift.array
+        for tensor, grad in self.recording.grads_before.items():
+            tensor.grad = grad
+        for optimizer, states in self.states:
+            optimizer.state = states
+        self.recording.recorder.counted.clear()
+        CPUDevice().set_random_state(self.stream)
+        random.setstate(self.python_stream)
 
 
 class Recording:
@@ -47,37 +80,64 @@ class Recording:
         self.guarded_grads: set[Tensor] = set()  # those of which it matters whether they have a .grad at the start
 
     def run(self) -> Any:
-        """The function's result. Tensors hold what they would hold after an eager call, also when it raises."""
-        recorder = self.recorder
+        """The function's result. Tensors hold what they would hold after an eager call, also where the user's code
+        raises; where the recording is refused, all is as before."""
+        before = Before(self)
+        try:
+            self._lift_all()
+            return self._recorded()
+        except JitError:
+            before.put_back()
+            raise
+        except BaseException:
+            self._settle_grads()
+            self._settle_fresh(reached(self.function, self.args, self.kwargs))
+            raise
+        finally:
+            self._release()
+            self.recorder.over = True
+
+    def _lift_all(self) -> None:
         for i, leaf in enumerate(self.leaves):
             if isinstance(leaf, Tensor):
-                recorder.lift(leaf, f"argument {i}")
+                self.recorder.lift(leaf, f"argument {i}")
         for tensor, path in self.reached.tensors.items():
             if not isinstance(tensor, SpentGradient):
-                recorder.lift(tensor, path)
-        self.grads_before = {tensor: tensor.grad for tensor in recorder.lifts}
+                self.recorder.lift(tensor, path)
+        self.grads_before = {tensor: tensor.grad for tensor in self.recorder.lifts}
+
+    def _recorded(self) -> Any:
         lent = [self._lent(i, leaf) for i, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, lent)
-        done = False
-        try:
-            with recorder, self.watch:
-                result = self.function(*args, **kwargs)
-            done = True
-            after = reached(self.function, self.args, self.kwargs)
-            self._refuse_changes(after, altered(self.structure, lent, (args, kwargs)))
-            return self._finish(result, after)
-        finally:
-            self._release(done)
+        with self.recorder, self.watch:
+            result = self.function(*args, **kwargs)
+        if self.recorder.refusal is not None:  # and the function caught it
+            raise self.recorder.refusal
+        after = reached(self.function, self.args, self.kwargs)
+        self._refuse_changes(after, altered(self.structure, lent, (args, kwargs)))
+        self._refuse_writes(lent)
+        self._refuse_draws()
+        if "grad" in self._named():  # then Python may have looked whether there is one
+            self.guarded_grads.update(self.recorder.lifts)
+        return self._finish(result, after)
 
     def _lent(self, i: int, leaf: Any) -> Any:
         """What the function gets for the i-th leaf of its arguments."""
-        if type(leaf) is numpy.ndarray:
+        if isinstance(leaf, numpy.ndarray):
             node = Node("input", (), (), leaf.shape, leaf.dtype, f"argument {i}")
             self.recorder.nodes.append(node)
-            return Traced(self.recorder, leaf, node)
-        if type(leaf) is float:
-            return self.recorder.number(leaf, lambda leaves: leaves[i], f"argument {i}")
+            return Traced(self.recorder, numpy.asarray(leaf), node)
+        if isinstance(leaf, float):  # NumPy's float64 is one, and a number like any other to needle's ops
+            return self.recorder.number(float(leaf), lambda leaves: float(leaves[i]), f"argument {i}")
         return leaf
+
+    def _refuse_writes(self, lent: list[Any]) -> None:
+        for i, leaf in enumerate(lent):
+            if type(leaf) is Traced and leaf.node.kind != "input":
+                raise JitError(
+                    f"jit: the function writes into argument {i}, a NumPy array, which a replay would not do; return "
+                    "the new array, or give a Tensor that is assigned through .data"
+                )
 
     def _refuse_changes(self, after: Reached, of_arguments: str) -> None:
         changed = changes(self.reached, after)
@@ -89,10 +149,28 @@ class Recording:
                 "Return the value, hold it in a Tensor that is assigned through .data, or do this outside"
             )
 
+    def _refuse_draws(self) -> None:
+        """An error where the function drew random numbers itself; where other threads run too, it must name a function
+        that does."""
+        self.recorder.watch_streams()
+        alone = threading.active_count() == 1
+        of_numpy = self.recorder.foreign_draws and (alone or not self._named().isdisjoint(DRAWS))
+        if of_numpy or self.recorder.python_stream != random.getstate():
+            raise UnseenArray(
+                "jit: the function draws NumPy's or Python's own random numbers, of which a recording would keep those "
+                "of now. Use ndl.rand, ndl.randn or an ndl.Generator, or give the numbers as arguments"
+            )
+
+    def _named(self) -> set[str]:
+        """The globals and attributes that the user's code names which ran."""
+        found = [names_in(code) for code, _ in self.watch.ran]
+        return {name for names in found for name in (*names.globals, *names.attributes)}
+
     # --- what it came to ---
 
     def _finish(self, result: Any, after: Reached) -> Any:
         leaves, structure = flatten(result)
+        refuse_iterators(leaves)
         outputs: list[Node] = []
         self.plumbing.wanted = [self._result(leaf, outputs) for leaf in leaves]
         self._states(outputs)
@@ -114,12 +192,19 @@ class Recording:
         """The text of a leaf of the result."""
         if isinstance(leaf, Tensor) and leaf in self.recorder.lifts:
             return self._place_of(leaf)
-        if isinstance(leaf, Tensor) or type(leaf) is Traced:
-            outputs.append(leaf.node if type(leaf) is Traced else self.recorder.lifted(leaf).node)
-            text = f"made[{len(outputs) - 1}]"
-            return text if type(leaf) is Traced else f"const({text})"
+        if isinstance(leaf, Tensor):
+            outputs.append(self.recorder.lifted(leaf).node)
+            return f"{'linked' if leaf.requires_grad else 'const'}(made[{len(outputs) - 1}])"
+        if type(leaf) is Traced:
+            outputs.append(leaf.node)
+            return f"made[{len(outputs) - 1}]"
         if is_traced_number(leaf):
             return f"{self.plumbing.name(numbers_function([leaf]), 'N')}(leaves)[0]"
+        if opaque(leaf) and not self.reached.holds(leaf) and not any(leaf is x for x in self.leaves):
+            raise JitError(
+                f"jit: the function returns a {type(leaf).__name__}, which each later call would give again, the same "
+                "object; return tensors, numbers and texts, in lists, tuples, dicts or dataclasses"
+            )
         return self.plumbing.name(leaf, "K")
 
     def _plain(self, leaf: Any) -> Any:
@@ -127,7 +212,8 @@ class Recording:
         if isinstance(leaf, Tensor):
             if leaf in self.recorder.lifts or type(leaf.cached_data) is not Traced:
                 return leaf
-            return Tensor.make_const(self._own(leaf.cached_data.value))
+            array = self._own(leaf.cached_data.value)
+            return linked(array) if leaf.requires_grad else Tensor.make_const(array)
         if type(leaf) is Traced:
             return self._own(leaf.value)
         return leaf.value if is_traced_number(leaf) else leaf
@@ -195,20 +281,25 @@ class Recording:
         given = [node for kind in ("input", "number") for node in nodes if node.kind == kind]
         return Graph(given, outputs, nodes)
 
-    def _release(self, done: bool) -> None:
-        """Every tensor gets an array again: the one that an eager call would have left."""
+    def _settle_grads(self) -> None:
+        """Give gradients that were made while recording their arrays."""
+        for tensor in self.recorder.lifts:
+            grad = tensor.grad
+            if grad is None or isinstance(grad, SpentGradient) or grad in self.recorder.lifts:
+                continue
+            if type(grad.cached_data) is Traced:
+                tensor.grad = Tensor.make_const(value_of(grad))
+
+    def _release(self) -> None:
+        """Every tensor that was lifted gets an array again: the one that an eager call would have left."""
+        for tensor, op in self.recorder.outside:
+            tensor.op = op
         for tensor, lift in self.recorder.lifts.items():
             now = tensor.cached_data
             if tensor in self.recorder.counted or self._changed(lift):
                 tensor.cached_data = now.value if type(now) is Traced else now
             else:
                 tensor.cached_data = lift.array
-            grad = tensor.grad
-            if not done and grad is not None and not isinstance(grad, SpentGradient):
-                if type(grad.cached_data) is Traced and grad not in self.recorder.lifts:
-                    tensor.grad = Tensor.make_const(grad.cached_data.value)
-        if not done:
-            self._settle_fresh(reached(self.function, self.args, self.kwargs))
 
     # --- where inputs come from ---
 
@@ -231,7 +322,7 @@ class Recording:
             elif id(node) in lifted:
                 self.plumbing.reads.append(f"{self._place_of(lifted[id(node)])}.cached_data")
             else:
-                self.plumbing.reads.append(f"leaves[{int(node.label.removeprefix('argument '))}]")
+                self.plumbing.reads.append(f"array(leaves[{int(node.label.removeprefix('argument '))}])")
 
     def _destinations(self, graph: Graph) -> dict[int, int]:
         """Outputs that may be written over the array that their tensor had."""

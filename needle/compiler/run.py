@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..backend_numpy import CPUDevice
 from ..optional import have, optional
 from .buffers import Plan, completed, plan
 from .emit import emit
+from .errors import JitError
 from .fuse import fuse
 from .ir import Graph
 from .kernels_numba import compile_kernels
@@ -65,6 +67,8 @@ class Program:
         self.module = load(self.source, source.given)
         compiled = zip(source.kernels, compile_kernels(source.kernels), strict=True)
         self.module.update((kernel.name, function) for kernel, function in compiled if function is not None)
+        self.module["ShapeChanged"] = JitError  # the text by itself knows NumPy alone
+        weakref.finalize(self, linecache.cache.pop, self.module["__name__"], None)
         self.step = self.module["step"]
         self.buffers = self.module["allocate"]()
 

@@ -26,7 +26,7 @@ def _made(node: Node, names: dict[Node, str]) -> str:
     values = [names[x] for x in node.inputs]
     options = node.options
     if node.kind in ("input", "number"):
-        return f"{node.kind} {node.label}".rstrip()
+        return node.kind if node.label in ("", node.kind) else f"{node.kind} {node.label}"
     if node.kind == "constant":
         return constant_text(options[0])
     if node.kind == "random":
@@ -36,7 +36,7 @@ def _made(node: Node, names: dict[Node, str]) -> str:
     if node.kind == "part":
         return f"{values[0]}[{options[0]}]"
     if node.kind == "call":
-        return f"{node.label or function_text(options[0])}({pattern_text(options[1], values)})"
+        return f"{call_text(node)}({pattern_text(options[1], values)})"
     if node.kind == "kernel":
         return f"{options[0].name}({', '.join(values)})"
     if node.kind == "ufunc":
@@ -55,6 +55,12 @@ def constant_text(value: Any) -> str:
         return f"constant {value}"
     first = value.flat[0] if value.size else None
     return f"constant {first} everywhere" if value.size and (value == first).all() else "constant array"
+
+
+def call_text(node: Node) -> str:
+    """The op that made a call, and which function it calls."""
+    function = function_text(node.options[0])
+    return function if not node.label or node.label in function.split(".") else f"{node.label}: {function}"
 
 
 def function_text(function: Any) -> str:

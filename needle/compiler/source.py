@@ -13,13 +13,16 @@ import numpy
 '''
 
 CHECKED = '''
+ShapeChanged = RuntimeError
+
+
 def checked(value, label, shape, dtype):
     """What a function gave, if it is as it was when the step was recorded."""
     found = getattr(value, "shape", type(value).__name__), getattr(value, "dtype", None)
     if found != (shape, dtype):
-        raise RuntimeError(
-            f"{label}: gave {found[1]} {found[0]} where {numpy.dtype(dtype)} {shape} was recorded; "
-            "its shape depends on values, which a jitted function cannot follow"
+        raise ShapeChanged(
+            f"jit: {label}: gave {found[1]} {found[0]} where {numpy.dtype(dtype)} {shape} was recorded; its shape "
+            "depends on values, which a jitted function cannot follow. Leave it out of the jitted function"
         )
     return value
 '''

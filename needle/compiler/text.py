@@ -107,7 +107,8 @@ def dtype_text(dtype: numpy.dtype | None) -> str:
 
 
 def number_text(value: Any) -> str:
-    """A Python number as an expression."""
+    """A Python number as an expression; of a NumPy scalar its value alone."""
+    value = value.item() if isinstance(value, numpy.generic) else value
     if type(value) is float and not math.isfinite(value):
         return "numpy.nan" if math.isnan(value) else f"{'-' if value < 0 else ''}numpy.inf"
     return repr(value)

@@ -7,11 +7,13 @@ A `Traced` array stands for a NumPy array while a function is recorded: NumPy's 
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
 
+from ..backend_numpy import CPUDevice
 from .errors import JitError, ValueNeeded
 from .ir import Slot
 
@@ -20,12 +22,12 @@ METADATA = {numpy.result_type, numpy.shape, numpy.ndim, numpy.size, numpy.can_ca
 
 
 class Memory:
-    """What a Traced array and its views share; writing is refused once there are views."""
+    """What a Traced array and its views share; writing is refused as long as there are views."""
 
     __slots__ = ("__weakref__", "views")
 
     def __init__(self) -> None:
-        self.views = 0
+        self.views: weakref.WeakSet[Traced] = weakref.WeakSet()
 
 
 class Traced:
@@ -39,9 +41,13 @@ class Traced:
         self.view = memory is not None
         self.memory = memory or Memory()
         if memory is not None:
-            memory.views += 1
+            memory.views.add(self)
 
     # --- what it is ---
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # isinstance(x, numpy.ndarray) is to be as in eager mode
+        return numpy.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,7 +67,7 @@ class Traced:
 
     @property
     def device(self) -> Any:
-        return self.recorder.device
+        return CPUDevice() if self.recorder.off else self.recorder.device
 
     @property
     def T(self) -> Traced:
@@ -76,7 +82,9 @@ class Traced:
     # --- NumPy's protocols ---
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
-        if method == "reduce" and ufunc.__name__ in REDUCTIONS and set(options) <= {"axis", "keepdims", "dtype"}:
+        if self.recorder.off:
+            return getattr(ufunc, method)(*_values(inputs), **({} if out is None else {"out": _values(out)}), **options)
+        if method == "reduce" and ufunc.__name__ in REDUCTIONS and set(options) <= {"axis", "keepdims"}:
             name, axis = REDUCTIONS[ufunc.__name__], options.get("axis", 0)
             return _written(out, _reduced(self, name, axis, options.get("keepdims", False)))
         if method != "__call__" or options:
@@ -88,7 +96,7 @@ class Traced:
         return _written(out, self.recorder.make("ufunc", inputs, (ufunc.__name__,)))
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
-        if function in METADATA:
+        if function in METADATA or self.recorder.off:
             return function(*_values(args), **_values(kwargs))
         own = FUNCTIONS.get(function)
         if own is not None:
@@ -98,33 +106,38 @@ class Traced:
 
     # --- what would take its value out ---
 
-    def _steers(self, what: str) -> Any:
-        raise ValueNeeded(
-            f"jit: {what} asks for a value while the function is recorded, where Python cannot follow values that each "
-            "call computes anew. Use ndl.where for a choice, return the tensor and look at it outside, or leave this "
-            f"part out of the jitted function. Asked in {self.recorder.place()}"
+    def _steers(self, what: str, otherwise: Callable) -> Any:
+        """What `otherwise` gives of the array, once the recording is over."""
+        if self.recorder.off:
+            return otherwise(self.value)
+        raise self.recorder.refused(
+            ValueNeeded(
+                f"jit: {what} asks for a value while the function is recorded, where Python cannot follow values "
+                "that each call computes anew. Use ndl.where for a choice, return the tensor and look at it outside, "
+                f"or leave this part out of the jitted function. Asked in {self.recorder.place()}"
+            )
         )
 
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        return self._steers("numpy.asarray(), .numpy()")
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        return self._steers("numpy.asarray()", lambda value: numpy.array(value, *args, **options))
 
     def __float__(self) -> float:
-        return self._steers("float()")
+        return self._steers("float()", float)
 
     def __int__(self) -> int:
-        return self._steers("int()")
+        return self._steers("int()", int)
 
     def __index__(self) -> int:
-        return self._steers("an index or a count")
+        return self._steers("an index or a count", operator.index)
 
     def __bool__(self) -> bool:
-        return self._steers("`if`, `while`, `and`, bool()")
+        return self._steers("`if`, `while`, `and`, bool()", bool)
 
-    def item(self, *_: Any) -> Any:
-        return self._steers(".item()")
+    def item(self, *args: Any) -> Any:
+        return self._steers(".item(), float() or a format", lambda value: value.item(*args))
 
     def tolist(self) -> Any:
-        return self._steers(".tolist()")
+        return self._steers(".tolist()", lambda value: value.tolist())
 
     # --- methods ---
 
@@ -197,6 +210,8 @@ class Traced:
 
 def _binary(ufunc: Any) -> tuple[Callable, Callable, Callable]:
     def forward(self: Any, other: Any) -> Any:
+        if hasattr(other, "cached_data"):  # a tensor knows what to do with an array on its left
+            return NotImplemented
         return self.__array_ufunc__(ufunc, "__call__", self, other)
 
     def backward(self: Any, other: Any) -> Any:
@@ -222,6 +237,20 @@ UNARY = {"neg": numpy.negative, "pos": numpy.positive, "abs": numpy.absolute, "i
 for _name, _ufunc in ARITHMETIC.items():
     for _prefix, _method in zip(("", "r", "i"), _binary(_ufunc), strict=True):
         setattr(Traced, f"__{_prefix}{_name}__", _method)
+
+
+def _power(self: Any, other: Any) -> Any:
+    """As an array's `**`, which takes other ufuncs for some exponents."""
+    plain = type(other) in (int, float) and (self.dtype.kind == "f" or (other in (1, 2) and self.dtype.kind in "biu"))
+    ufunc = POWERS.get(other) if plain else None
+    if ufunc is not None:
+        return self.__array_ufunc__(ufunc, "__call__", self)
+    return _binary(numpy.power)[0](self, other)
+
+
+POWERS = {1: numpy.positive, 2: numpy.square, 0.5: numpy.sqrt, -1: numpy.reciprocal}
+Traced.__pow__ = _power  # type: ignore[operator]
+
 for _name, _ufunc in COMPARISONS.items():
     setattr(Traced, f"__{_name}__", _binary(_ufunc)[0])
 for _name, _ufunc in UNARY.items():
@@ -234,7 +263,10 @@ def rebind(target: Any, made: Any) -> None:
     if not isinstance(target, Traced):
         raise JitError("jit: a recorded value is written into an array that the recording does not see")
     if target.view or target.memory.views:
-        raise ValueNeeded("jit: an array is written to of which there are views; the recording cannot follow that")
+        raise ValueNeeded(
+            f"jit: {target.recorder.place()} writes into an array of which there are views, which a recording cannot "
+            "follow; make a new array, with ndl.where or ndl.concatenate"
+        )
     if made.shape != target.shape:
         made = numpy.broadcast_to(made, target.shape)
     made = made if made.dtype == target.dtype else made.astype(target.dtype)

@@ -43,7 +43,9 @@ class TracingDevice(CPUDevice):
         return array if array.dtype == dtype else array.astype(dtype)
 
     def to_numpy(self, array: Any) -> Any:
-        return array._steers(".numpy()") if type(array) is Traced else super().to_numpy(array)
+        if type(array) is Traced:
+            return array._steers(".numpy(), print() or a repr", numpy.array)
+        return super().to_numpy(array)
 
     def from_dlpack(self, source: Any) -> Any:
         raise UnseenArray("jit: from_dlpack inside a jitted function; give the tensor as an argument")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy
@@ -15,9 +16,23 @@ import numpy
 from ..autograd import Tensor, Value
 from ..nn.nn_module import Module
 from ..optim.optimizer import Optimizer
+from .errors import JitError
+from .objects import is_a, is_plain, noun
 
 LEAF: Any = None
 COMMON_LEAVES = {Tensor, numpy.ndarray, float, int, bool, str, type(None)}  # seen first, to be quick
+LASTING = (
+    Tensor,
+    type,
+    FunctionType,
+    BuiltinFunctionType,
+    MethodType,
+    ModuleType,
+    CodeType,
+    numpy.ufunc,
+    type(numpy.sum),
+)
+OTHER_ARITHMETIC = (numpy.matrix, numpy.ma.MaskedArray)
 _new: Any = object.__new__
 
 
@@ -109,6 +124,44 @@ def _built_from_keys(kind: Any, keys: tuple, parts: list[Any]) -> Any:
     for name, part in zip(keys[0], parts, strict=True):
         object.__setattr__(made, name, part)  # also where the class is frozen
     return made
+
+
+# --- what a leaf is ----------------------------------------------------------------------------------------------
+
+
+def array_of(leaf: Any) -> Any:
+    """An array of a subclass (a memmap) as a plain one of the same memory; any other leaf as it is.
+
+    Raises JitError for numpy.matrix and masked arrays, whose arithmetic is not an array's.
+    """
+    kind = type(leaf)
+    if kind in COMMON_LEAVES or not issubclass(kind, numpy.ndarray):
+        return leaf
+    if issubclass(kind, OTHER_ARITHMETIC):
+        raise JitError(
+            f"jit: an argument is a {kind.__name__}, whose arithmetic is not that of an array; "
+            "give numpy.asarray(x), or x.filled(...) where it is masked"
+        )
+    return leaf.view(numpy.ndarray)
+
+
+def refuse_iterators(leaves: Sequence[Any]) -> None:
+    """JitError where a result is used up by reading it, so that a later call would hand out an empty one."""
+    for leaf in leaves:
+        if any(hasattr(type(leaf), name) for name in ("__next__", "__anext__", "__await__")):
+            raise JitError(
+                f"jit: the function returned a {noun(leaf)}, which runs after the recording, and once; "
+                "return a list or a tuple of what it gives"
+            )
+
+
+def opaque(leaf: Any) -> bool:
+    """Whether a leaf of the results is an object that can change: a set, an array, a Module. Where the call made it,
+    each call would have made another. By Python's convention, what is hashed by its value cannot change."""
+    if is_plain(leaf) or is_a(leaf, LASTING):
+        return False
+    hashed: Any = type(leaf).__hash__
+    return hashed is None or hashed is object.__hash__
 
 
 # --- what differs ------------------------------------------------------------------------------------------------

@@ -11,10 +11,31 @@ from typing import Any
 
 import numpy
 
-from ..autograd import Tensor, mark_written
+from ..autograd import Op, Tensor, mark_written
+from .errors import JitError
 from .ir import Graph
 from .live_numbers import TracedNumber
 from .run import Program, compile_graph
+
+
+class Compiled(Op):
+    """Stands where a result of a jitted function would have its graph."""
+
+    def gradient(self, out_grad: Any, node: Any) -> Any:
+        raise JitError(
+            "jit: a gradient is asked for through the result of a jitted function, which keeps no graph; call "
+            "backward() (or ndl.grad) inside the function, or leave ndl.jit away here"
+        )
+
+
+COMPILED = Compiled()
+
+
+def linked(array: Any) -> Tensor:
+    """A result that would require a gradient: no constant, since then one through it would be silently 0."""
+    tensor = Tensor.make_const(array, True)
+    tensor.op = COMPILED
+    return tensor
 
 
 class Plumbing:
@@ -29,6 +50,8 @@ class Plumbing:
         self.space: dict[str, Any] = {
             "Tensor": Tensor,
             "const": Tensor.make_const,
+            "linked": linked,
+            "array": as_array,
             "written": mark_written,
             "count": lambda number: numpy.asarray(number, "int64"),
             "held": sys.getrefcount,
@@ -117,5 +140,5 @@ class Variant:
 
 
 def as_array(x: Any) -> Any:
-    """Not NumPy's scalars, which nobody can write to."""
+    """NumPy's own class, and not its scalars, which nobody can write to."""
     return x if type(x) is numpy.ndarray else numpy.asarray(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ DYNAMIC = {
     "exec", "globals", "copy", "deepcopy", "replace", "asdict", "astuple",
 }  # fmt: skip
 
+WORD = re.compile(r"[^\W\d]\w*")  # in "layers.0.weight" and in "{0.scale}"
 GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "STORE_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR", "DELETE_ATTR", "IMPORT_FROM"}
 
@@ -70,6 +72,8 @@ def names_in(code: CodeType) -> Names:
             names.globals.add(instruction.argval)
         elif instruction.opname in ATTRIBUTES:
             names.attributes.add(instruction.argval)
+        elif instruction.opname == "MATCH_CLASS":
+            names.attributes.add("__match_args__")
         elif instruction.opname == "IMPORT_NAME":
             names.imports.add(instruction.argval)
     return names
@@ -78,7 +82,7 @@ def names_in(code: CodeType) -> Names:
 def _texts(constants: Any) -> Iterator[str]:
     for value in constants:
         if isinstance(value, str):
-            yield from [value] if value.isidentifier() else value.split(".") if "." in value else ()
+            yield from [value] if value.isidentifier() else WORD.findall(value) if "." in value else ()
         elif isinstance(value, (tuple, frozenset)):
             yield from _texts(value)
 

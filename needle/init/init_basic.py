@@ -104,8 +104,9 @@ def randb(
 
 
 def one_hot(n: int, i: Any, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Rows of the n × n identity that the whole numbers in tensor i name: i.shape + (n,)."""
+    """Rows of the n × n identity that the whole numbers in i, a tensor, array or list, name: i.shape + (n,)."""
     device = device or default_device()
+    i = i if isinstance(i, Tensor) else Tensor(i, device=device, requires_grad=False)
     labels = i.device.check(_within, i.device.share(i.cached_data).astype("int64"), n)
     return Tensor.make_const(device.one_hot(n, labels, dtype=_chosen(dtype)), requires_grad)
 

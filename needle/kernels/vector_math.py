@@ -102,25 +102,30 @@ def exp_rest64(r):
 
 
 def exp32(x):
-    """e^x = 2^k·e^r,  r = x − k·ln 2.   2^k in two factors, of which the second alone may overflow or round."""
-    y = float32(-110) if x < float32(-110) else x
+    """e^x = 2^k·e^r,  r = x − k·ln 2.   2^k in two factors, of which the second alone may overflow or round.
+
+    What is 0 is chosen, not computed: products below the normal range take a hundred times as long.
+    """
+    y = float32(0) if x < float32(-104) else x
     y = float32(100) if y > float32(100) else y
     rounded = y * PER_LN2_32 + ROUND32
     k, whole = int32(float32(rounded).view(int32) - ROUND_BITS32), rounded - ROUND32
     p = ONE32 + exp_rest32((y - whole * HIGH32) - whole * LOW32)
     half = int32(k >> int32(1))
-    return p * power_of_two32(half) * power_of_two32(int32(k - half))
+    result = p * power_of_two32(half) * power_of_two32(int32(k - half))
+    return float32(0) if x < float32(-104) else result
 
 
 def exp64(x):
     """As exp32."""
-    y = -760.0 if x < -760.0 else x
+    y = 0.0 if x < -746.0 else x
     y = 720.0 if y > 720.0 else y
     rounded = float64(y * PER_LN2_64 + ROUND64)
     k, whole = int64(float64(rounded).view(int64) - ROUND_BITS64), rounded - ROUND64
     p = 1.0 + exp_rest64((y - whole * HIGH64) - whole * LOW64)
     half = int64(k >> int64(1))
-    return p * power_of_two64(half) * power_of_two64(int64(k - half))
+    result = p * power_of_two64(half) * power_of_two64(int64(k - half))
+    return 0.0 if x < -746.0 else result
 
 
 def expm1_32(x):

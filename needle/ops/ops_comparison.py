@@ -51,6 +51,8 @@ def as_tensor(value: Any, like: Tensor, who: str) -> Tensor:
         met = type(value).__name__
         raise TypeError(f"{who}: wanted a Tensor, an array or a number beside a Tensor, got {met}{cure}")
     if _adapts(value, like.dtype):
+        if hasattr(value, "recorder"):  # which may not be looked at
+            return Tensor.make_const(like.device.cast(value, like.dtype))
         number = value if isinstance(value, (int, float)) else value.item()
         return Tensor.make_const(like.device.full((), number, dtype=like.dtype))
     return Tensor.make_const(_array(value, like))
@@ -73,9 +75,11 @@ def _adapts(value: Any, dtype: Any) -> bool:
 
 
 def _array(value: Any, like: Tensor) -> Any:
-    """A copy of an array on the device of `like`: in its own dtype where it lies there or has that of `like`, else in
-    the one that the device chooses."""
+    """A copy of an array or number on the device of `like`: in its own dtype where it lies there, has that of `like`
+    or stands beside whole numbers or booleans (which float32 may not hold); else in the one that the device chooses."""
     dtype = getattr(value, "dtype", None)
+    if like.dtype.kind != "f":
+        return like.device.array(value, like.device.numpys_dtype(value))
     keeps = dtype == like.dtype or getattr(value, "device", None) == like.device
     return like.device.array(value, dtype if keeps else None)
 

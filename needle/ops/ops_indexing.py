@@ -85,7 +85,7 @@ class ScatterAdd(TensorOp):
 def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
     """The slices of `a` along `axis` that integer `indices` (any shape) name."""
     (axis,) = as_axes(axis, len(a.shape), "take")
-    indices = _index_array(indices, a)
+    indices = _index_array("take", indices, a)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"take: indices must be integers, got dtype {indices.dtype}")
     return getitem(a, (slice(None),) * axis + (indices,))
@@ -94,7 +94,7 @@ def take(a: Tensor, indices: Any, axis: int = 0) -> Tensor:
 def gather(a: Tensor, index: Any, axis: int) -> Tensor:
     """out[i, j, …] = a[i, …, index[i, j, …], …]: one pick along `axis` for each place of the integer `index`."""
     (axis,) = as_axes(axis, len(a.shape), "gather")
-    index = _index_array(index, a)
+    index = _index_array("gather", index, a)
     if index.ndim != len(a.shape) or any(
         n > have for i, (n, have) in enumerate(zip(index.shape, a.shape, strict=True)) if i != axis
     ):
@@ -108,8 +108,11 @@ def gather(a: Tensor, index: Any, axis: int) -> Tensor:
     return getitem(a, tuple(places))
 
 
-def _index_array(index: Any, a: Tensor) -> Any:
-    """Whole numbers as an array on the device of `a`."""
+def _index_array(who: str, index: Any, a: Tensor) -> Any:
+    """Whole numbers as an array on the device of `a`; a tensor must be there already."""
+    if isinstance(index, Tensor) and index.device != a.device:
+        problem = f"the tensor is on {a.device}, the index on {index.device}; move it there: index.to(x.device)"
+        raise mismatch(who, problem, (a, index))
     index = as_index(index)
     return index if getattr(index, "device", None) == a.device else a.device.share(index)
 

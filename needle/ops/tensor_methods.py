@@ -43,7 +43,9 @@ NUMBERS = (int, float)
 
 def is_number(x: Any) -> bool:
     """Whether an operand is a number (Python's or NumPy's) and not an array."""
-    return isinstance(x, NUMBERS) or getattr(x, "shape", None) == ()
+    if isinstance(x, NUMBERS):
+        return True
+    return getattr(x, "shape", None) == () and not hasattr(x, "recorder")  # which may not be looked at
 
 
 def _operand(name: str, x: Any, like: Tensor) -> Tensor:

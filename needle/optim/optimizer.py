@@ -7,6 +7,7 @@ from sys import getrefcount
 from typing import Any, ClassVar
 
 from ..autograd import Tensor, mark_written
+from ..backend_selection import device_of
 from ..modes import mode
 from .clipping import clip_grad_norm
 from .options import Option, with_betas
@@ -93,6 +94,7 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
+        self._check_devices()
         before, mode.recording = mode.recording, False
         try:
             for i, group in enumerate(self.param_groups):
@@ -104,6 +106,19 @@ class Optimizer:
                         self.update(p, self._gradient(p), self._state_of(p, options), options)
         finally:
             mode.recording = before
+
+    def _check_devices(self) -> None:
+        """ValueError, before anything is changed, where a parameter and what is remembered of it lie on two devices."""
+        for p, state in self.state.items():
+            device = device_of(p.cached_data)
+            for name, slot in state.items():
+                place = device_of(slot.cached_data)
+                if place is not device and place != device and p.grad is not None:
+                    raise ValueError(
+                        f"{self._called(p)} and {name}, which is remembered of it, are on different devices, {device} "
+                        f"and {place}; move the model before the first step, or make a new optimizer and load "
+                        "the state_dict() of this one"
+                    )
 
     def options_of(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
         """The options of group i; checked again when they are not as in the last step."""
