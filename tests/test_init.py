@@ -233,3 +233,9 @@ def test_bad_input_is_told(call, kind, words):
     with pytest.raises(kind) as caught:
         call()
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [ndl.zeros, ndl.ones, ndl.rand, ndl.randn, lambda *a, **k: ndl.nn.Linear(*a, 2, **k)])
+def test_a_device_is_no_name(make):
+    with pytest.raises(TypeError, match=r"must be a device such as ndl\.cpu\(\).*'cuda'"):
+        make(2, device="cuda")

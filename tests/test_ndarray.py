@@ -422,3 +422,21 @@ def test_attributes_of_a_subclass_are_copied_and_pickled(device):
         assert type(twin) is Named and twin.names == ["a", "b"] and twin.numpy().tolist() == [1.0, 2.0]
         assert twin.device == device and made.device.storage(twin) is not made.device.storage(made)
     assert copy.copy(made).names is made.names and copy.deepcopy(made).names is not made.names
+
+
+def test_arrays_out_of_nothing():
+    for made, wanted in [
+        (nd.zeros((2, 3)), np.zeros((2, 3))),
+        (nd.ones((2,), device=nd.cpu_numpy()), np.ones(2)),
+        (nd.arange(4), np.arange(4)),
+        (nd.eye(3, dtype="float64"), np.eye(3)),
+    ]:
+        assert isinstance(made, nd.NDArray)
+        np.testing.assert_array_equal(made.numpy(), wanted)
+    assert (nd.zeros(2).dtype, nd.eye(3, dtype="float64").dtype) == ("float32", "float64")
+
+
+def test_there_is_one_gpu():
+    assert nd.cuda(0) == nd.cuda()
+    with pytest.raises(ValueError, match="the first GPU alone"):
+        nd.cuda(1)

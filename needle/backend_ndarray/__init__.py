@@ -6,7 +6,23 @@ from typing import Any
 
 import numpy
 
-from .functions import array, broadcast_to, empty, exp, flip, full, log, maximum, reshape, sum, tanh
+from .functions import (
+    arange,
+    array,
+    broadcast_to,
+    empty,
+    exp,
+    eye,
+    flip,
+    full,
+    log,
+    maximum,
+    ones,
+    reshape,
+    sum,
+    tanh,
+    zeros,
+)
 from .ndarray import BackendDevice, NDArray, all_devices, cpu, cpu_numpy, cuda, default_device
 from .views import debug
 
@@ -14,6 +30,7 @@ __all__ = [
     "BackendDevice",
     "NDArray",
     "all_devices",
+    "arange",
     "array",
     "broadcast_to",
     "cpu",
@@ -23,13 +40,16 @@ __all__ = [
     "default_device",
     "empty",
     "exp",
+    "eye",
     "flip",
     "full",
     "log",
     "maximum",
+    "ones",
     "reshape",
     "sum",
     "tanh",
+    "zeros",
 ]
 
 

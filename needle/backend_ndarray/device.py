@@ -258,8 +258,10 @@ def cpu() -> BackendDevice:
     return _DEVICES["cpu"]
 
 
-def cuda() -> BackendDevice:
-    """The GPU, by CuPy. Without one it can be asked for, and is not enabled."""
+def cuda(index: int = 0) -> BackendDevice:
+    """The first GPU, by CuPy. Without one it can be asked for, and is not enabled."""
+    if index:
+        raise ValueError(f"cuda({index}): NDArray knows the first GPU alone; use ndl.cuda({index}) of the np backend")
     return _DEVICES["cuda"]
 
 

@@ -10,7 +10,10 @@ from numpy import exp, log, maximum, tanh
 from .device import default_device
 from .ndarray import NDArray
 
-__all__ = ["array", "broadcast_to", "empty", "exp", "flip", "full", "log", "maximum", "reshape", "sum", "tanh"]
+__all__ = [
+    "arange", "array", "broadcast_to", "empty", "exp", "eye", "flip", "full", "log", "maximum", "ones", "reshape",
+    "sum", "tanh", "zeros",
+]  # fmt: skip
 
 
 def array(a: Any, dtype: Any = "float32", device: Any = None) -> NDArray:
@@ -25,6 +28,23 @@ def empty(shape: Any, dtype: Any = "float32", device: Any = None) -> NDArray:
 
 def full(shape: Any, fill_value: Any, dtype: Any = "float32", device: Any = None) -> NDArray:
     return (device or default_device()).full(shape, fill_value, dtype)
+
+
+def zeros(shape: Any, dtype: Any = "float32", device: Any = None) -> NDArray:
+    return full(shape, 0, dtype, device)
+
+
+def ones(shape: Any, dtype: Any = "float32", device: Any = None) -> NDArray:
+    return full(shape, 1, dtype, device)
+
+
+def arange(n: int, dtype: Any = "float32", device: Any = None) -> NDArray:
+    """0, 1 … n − 1."""
+    return (device or default_device()).arange(n, dtype)
+
+
+def eye(n: int, dtype: Any = "float32", device: Any = None) -> NDArray:
+    return (device or default_device()).eye(n, dtype)
 
 
 def broadcast_to(array: Any, new_shape: Any) -> Any:

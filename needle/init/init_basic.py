@@ -17,6 +17,15 @@ def as_leaf(array: Any, device: Any, dtype: Any, requires_grad: bool) -> Tensor:
     return Tensor.make_const(device.cast(array, _chosen(dtype)), requires_grad)
 
 
+def on_device(device: Any) -> Any:
+    """The device that was asked for, or the default one; TypeError for what is none, such as its name."""
+    if device is None:
+        return default_device()
+    if not hasattr(device, "rand"):
+        raise TypeError(f"init: device must be a device such as ndl.cpu() or ndl.cuda(), got {device!r}")
+    return device
+
+
 def _sizes(shape: tuple) -> tuple:
     """`shape` as whole numbers, or an error that says how to give one."""
     if not all(hasattr(n, "__index__") for n in shape):
@@ -55,7 +64,7 @@ def rand(
     generator: Any = None,
 ) -> Tensor:
     """Uniform draws from [low, high); from the device's own stream, or from `generator`, an `init.Generator`."""
-    device = device or default_device()
+    device = on_device(device)
     return as_leaf(uniform(shape, device, dtype, generator) * (high - low) + low, device, dtype, requires_grad)
 
 
@@ -69,13 +78,13 @@ def randn(
     generator: Any = None,
 ) -> Tensor:
     """Normal draws with the given mean and standard deviation; from the device's own stream, or from `generator`."""
-    device = device or default_device()
+    device = on_device(device)
     return as_leaf(normal(shape, device, dtype, generator) * std + mean, device, dtype, requires_grad)
 
 
 def constant(*shape: int, c: float = 1.0, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with c."""
-    device = device or default_device()
+    device = on_device(device)
     return Tensor.make_const(device.full(_sizes(shape), c, dtype=_chosen(dtype)), requires_grad)
 
 
@@ -98,14 +107,14 @@ def randb(
     generator: Any = None,
 ) -> Tensor:
     """True (1) with probability p: where a uniform draw is at most p. From a `generator` the draws are float32."""
-    device = device or default_device()
+    device = on_device(device)
     draws = uniform(shape, device, "float32", generator)
     return as_leaf(array_api.less_equal(draws, p), device, dtype, requires_grad)
 
 
 def one_hot(n: int, i: Any, device: Any = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Rows of the n × n identity that the whole numbers in i, a tensor, array or list, name: i.shape + (n,)."""
-    device = device or default_device()
+    device = on_device(device)
     i = i if isinstance(i, Tensor) else Tensor(i, device=device, requires_grad=False)
     labels = i.device.check(_within, i.device.share(i.cached_data).astype("int64"), n)
     return Tensor.make_const(device.one_hot(n, labels, dtype=_chosen(dtype)), requires_grad)

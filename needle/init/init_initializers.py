@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from ..autograd import Tensor
-from ..backend_selection import array_api, default_device, device_of
-from .init_basic import as_leaf, normal, rand, randn
+from ..backend_selection import array_api, device_of
+from .init_basic import as_leaf, normal, on_device, rand, randn
 
 
 def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
@@ -44,7 +44,7 @@ def orthogonal(
     generator: Any = None,
 ) -> Tensor:
     """gain · Q with orthonormal columns, or rows where they are fewer, uniform among all such (arXiv:1312.6120)."""
-    device = device or default_device()
+    device = on_device(device)
     tall = normal((max(fan_in, fan_out), min(fan_in, fan_out)), device, dtype, generator)
     q, r = array_api.linalg.qr(tall)
     q = q * array_api.copysign(gain, array_api.diagonal(r))  # QR alone prefers some signs
@@ -64,7 +64,7 @@ def truncated_normal(
     """N(mean, std²) without what lies more than `cut` standard deviations away: such draws are drawn again."""
     if not cut > 0:
         raise ValueError(f"truncated_normal: cut must be above 0 (standard deviations), got {cut}")
-    device = device or default_device()
+    device = on_device(device)
     draws = normal(shape, device, dtype, generator)
     while (outside := array_api.greater(abs(draws), cut)).any():
         again = normal((int(outside.sum()),), device, dtype, generator)
