@@ -74,14 +74,15 @@ WORKLOADS += [
 ]
 # fmt: on
 
+TRAININGS = ("softmax", "hidden", "mlp_resnet", "transformer_block", "lstm_step")
 NEEDLE = Rival("needle", "needle")
 REFERENCE = Rival("PyTorch eager", "torch_eager")
 RIVALS = [
     NEEDLE,
     Rival("needle without Numba", "needle", without=("numba",)),
-    Rival("needle jit", "needle_jit"),
+    Rival("needle jit", "needle_jit", only=TRAININGS),
     Rival("needle jit with a Generator", "needle_jit_generator", only="mlp_resnet"),
-    Rival("needle jit without Numba", "needle_jit", without=("numba",)),
+    Rival("needle jit without Numba", "needle_jit", without=("numba",), only=TRAININGS),
     Rival("needle cpu_numpy", "needle_cpu_numpy", only="ndarray_"),
     REFERENCE,
     Rival("PyTorch fused Adam", "torch_fused", only=("mlp_resnet", "transformer_block")),

@@ -326,7 +326,10 @@ def test_functions_of_the_package(device):
 
 def over_one_memory(device, values):
     """Two NDArrays that share their memory and know nothing of each other."""
-    return device.from_dlpack(values), device.from_dlpack(values)
+    pair = device.from_dlpack(values), device.from_dlpack(values)
+    if not pair[0]._handle.array.flags.writeable:
+        pytest.skip("this NumPy hands out by DLPack what may only be read")
+    return pair
 
 
 @pytest.mark.parametrize("host", ON_CPU)
