@@ -223,3 +223,53 @@ def test_twenty_steps_of_a_model_with_dropout_and_adam(backend):
     assert drawn == drawn_too  # as many draws from the stream
     for m, w in zip(made, wanted, strict=True):
         np.testing.assert_allclose(m, w, atol=3e-5)
+
+
+# --- which ops fuse --------------------------------------------------------------------------------------------
+
+WHOLE = {
+    "SoftmaxCrossEntropy", "BatchNormalize", "LayerNormalize", "Erf", "LogSumExp", "LogSoftmax", "Sigmoid", "Tanh",
+    "Softplus", "ReLU", "StepMask", "Exp", "Log", "Sqrt", "Where", "Clip", "Maximum", "Max", "Summation", "Norm",
+}  # fmt: skip
+
+
+def barriers(step):
+    """The ops of what was recorded that run as they are, since their `compute` cannot be taken apart."""
+    graph = step.kept[0].variant.graph
+    return {node.label for node in graph.nodes if node.kind == "call" and not node.effect}
+
+
+def test_which_ops_fuse(capsys):
+    """An op is fusable because its `compute` traces: there is no second list of ops to keep. This prints one."""
+    found = {}
+    for row in ROWS:
+        if row.name in REFUSED:
+            continue
+        step = ndl.jit(lambda *inputs, row=row: parts(row.call(*inputs, **row.cases[0].options)), backend="numpy")
+        step(*inputs_of(row, row.cases[0], "float32", 0))
+        if step.kept:
+            found[row.name] = barriers(step)
+    whole = sorted(name for name, labels in found.items() if not labels)
+    with capsys.disabled():
+        print(f"\n{len(whole)} of {len(found)} rows trace whole; with barriers:")
+        print("  " + "; ".join(f"{name} ({', '.join(sorted(labels))})" for name, labels in found.items() if labels))
+    barred = set().union(*found.values())
+    assert not barred & WHOLE
+    assert len(whole) > 80
+
+
+@pytest.mark.parametrize("name", ["GELU  approximate=none", "BatchNorm1d", "LayerNorm1d"])
+def test_layers_that_fuse_whole(name):
+    one = nn_examples.EXAMPLES[next(key for key in nn_examples.EXAMPLES if key.startswith(name.split()[0]))]
+    module = nn_examples.build(one)
+    adam = ndl.optim.Adam(list(module.parameters()) or [ndl.Tensor([1.0])])
+
+    @ndl.jit
+    def step(x):
+        (module(x) ** 2).sum().backward()
+        adam.step()
+
+    x = ndl.Tensor(one.inputs[0])
+    for _ in range(2):
+        step(x)
+    assert not barriers(step)
