@@ -430,11 +430,11 @@ def test_a_program_may_end_with_threads_asleep():
         "from needle import backend_ndarray as nd\n"
         "from needle.kernels import threads\n"
         "threads.pool.helpers = 1\n"
-        "x = nd.array([1.0] * 10, device=nd.cpu()).as_strided((2_000_000,), (0,)).copy() * 2\n"
+        "x = nd.array([1.0] * 10, device=nd.cpu()).as_strided((8_000_000,), (0,)).copy() * 2\n"
         "print(float(x.sum()), threads.pool.executor is not None)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (run.stdout, run.stderr, run.returncode) == ("4000000.0 True\n", "", 0)
+    assert (run.stdout, run.stderr, run.returncode) == ("16000000.0 True\n", "", 0)
 
 
 # ---- bounds, which kernels do not look at

@@ -25,7 +25,7 @@ Axis = tuple[int, int, int]  # size, step in the target, step in the source
 
 WORTH = 1 << 14  # elements from which on a view is looked at closely, which takes some µs
 BLOCK = 1 << 16  # elements of a crosswise operand that are copied at once, and still in the cache when they are used
-PART = 3 << 20  # bytes read and written by one task; two or more tasks go to the pool
+PART = 16 << 20  # bytes read and written by one task; two or more go to the pool, which megabytes alone do not repay
 COLUMNS = 1024  # sums that run side by side
 LINE = 16  # elements of a cache line: closer ones come together
 UFUNCS = {"sum": numpy.add, "prod": numpy.multiply, "max": numpy.maximum, "min": numpy.minimum}
