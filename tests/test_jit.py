@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
 
 import nn_examples
 import numpy as np
@@ -273,3 +274,35 @@ def test_layers_that_fuse_whole(name):
     for _ in range(2):
         step(x)
     assert not barriers(step)
+
+
+def test_a_step_needs_no_more_memory_than_eager():
+    def peak(wrap):
+        np.random.seed(0)
+        model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 4))
+        loss_of = nn.SoftmaxLoss()
+        sgd = ndl.optim.SGD(model.parameters(), lr=0.01)
+        x, y = ndl.Tensor(np.random.rand(500, 64).astype("float32"), requires_grad=False), np.arange(500) % 4
+
+        def step(x, y):
+            sgd.reset_grad()
+            loss_of(model(x), y).backward()
+            sgd.step()
+
+        function = wrap(step)
+        for _ in range(4):
+            function(x, y)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(3):
+                function(x, y)
+            return tracemalloc.get_traced_memory()[1] - before, function
+        finally:
+            tracemalloc.stop()
+
+    eager, _ = peak(lambda f: f)
+    jitted, step = peak(lambda f: ndl.jit(f, backend="numpy"))
+    kept = {id(b if b.base is None else b.base): b for b in step.kept[0].variant.program.buffers}
+    buffers = sum((b if b.base is None else b.base).nbytes for b in kept.values())
+    assert jitted + buffers < eager
