@@ -9,6 +9,7 @@ import needle as ndl
 from needle import nn
 from needle.optional import optional
 
+from . import jax_adam
 from .inputs import CHECKED_STEPS, CLASSES, PIXELS, batches
 
 BATCH, WIDTH, HIDDEN, BLOCKS, P, LR = 250, 100, 50, 3, 0.1, 1e-3
@@ -141,7 +142,7 @@ def jax_jit():
     x, labels = [jnp.array(part) for part in x], [jnp.array(part) for part in labels]
     scales = [(jnp.ones(n), jnp.zeros(n)) for _ in range(BLOCKS) for n in (HIDDEN, WIDTH)]
     parameters = [[(jnp.array(w), jnp.array(b)) for w, b in layers()], scales]
-    moments = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
+    moments = jax_adam.start(jax, parameters)
 
     def normed(h, scale):
         return (h - h.mean(0)) * jax.lax.rsqrt(h.var(0) + 1e-5) * scale[0] + scale[1]
@@ -161,10 +162,7 @@ def jax_jit():
     def update(parameters, moments, t, rate, root, x, y, p):
         key = jax.random.fold_in(jax.random.PRNGKey(0), t)
         loss, grads = jax.value_and_grad(loss_of)(parameters, x, y, key, p)
-        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], grads)
-        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, moments[1], grads)
-        new = jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) / root + 1e-8), parameters, m, v)
-        return new, [m, v], loss
+        return *jax_adam.descend(jax, parameters, moments, grads, rate, root), loss
 
     done = 0
 
@@ -172,7 +170,7 @@ def jax_jit():
         nonlocal parameters, moments, done
         done += 1
         p = P if done > CHECKED_STEPS else 0.0
-        rate, root = LR / (1 - 0.9**done), (1 - 0.999**done) ** 0.5  # in float64: 1 − 0.999 has 4 digits in float32
+        rate, root = jax_adam.factors(LR, done)
         parameters, moments, loss = update(parameters, moments, done, rate, root, x[i], labels[i], p)
         return loss
 

@@ -10,6 +10,7 @@ import numpy as np
 import needle as ndl
 from needle.optional import optional
 
+from . import jax_adam
 from .inputs import sequences
 
 BATCH, LENGTH, WIDTH, HEADS, LR = 16, 64, 128, 8, 1e-3
@@ -114,7 +115,7 @@ def jax_jit():
     jnp = jax.numpy
     x, target = ([jnp.array(part) for part in parts] for parts in sequences(*SHAPE))
     p = {name: jnp.array(values) for name, values in parameters().items()}
-    moments = [jax.tree.map(jnp.zeros_like, p) for _ in range(2)]
+    moments = jax_adam.start(jax, p)
     seen = jnp.array(causal())
 
     def normed(h, scale, shift):
@@ -137,16 +138,14 @@ def jax_jit():
     @jax.jit
     def update(p, moments, rate, root, x, target):
         loss, grads = jax.value_and_grad(loss_of)(p, x, target)
-        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], grads)
-        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, moments[1], grads)
-        return jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) / root + 1e-8), p, m, v), [m, v], loss
+        return *jax_adam.descend(jax, p, moments, grads, rate, root), loss
 
     done = 0
 
     def step(i):
         nonlocal p, moments, done
         done += 1
-        rate, root = LR / (1 - 0.9**done), (1 - 0.999**done) ** 0.5  # in float64: 1 − 0.999 has 4 digits in float32
+        rate, root = jax_adam.factors(LR, done)
         p, moments, loss = update(p, moments, rate, root, x[i], target[i])
         return loss
 
