@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from .backend_numpy import CPUDevice, Device, _adam_block
+from .backend_numpy import CPUDevice, Device, _adam_block, adam_factors
 from .optional import have, optional
 
 HOST = CPUDevice()
@@ -186,25 +186,12 @@ class CUDADevice(Device):
             target += source * target.dtype.type(factor)
         return True
 
-    def adam(
-        self,
-        arrays: tuple[Any, ...],
-        t: int,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
+    def adam(self, arrays: tuple[Any, ...], t: int, **options: Any) -> None:
         """The t-th step of optim.Adam. arrays: parameter, gradient, m and v; all are written to but the gradient."""
-        penalty, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-        rate, root = lr / (1 - beta1**t), (1 - beta2**t) ** -0.5
-        factors = (beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps, penalty, keep)
         x, g, m, v = arrays
         with self.here() as xp:
-            _adam_block(x, g, m, v, xp.empty((2, *x.shape), x.dtype), tuple(map(x.dtype.type, factors)))
+            factors = tuple(map(x.dtype.type, adam_factors(t, **options)))
+            _adam_block(x, g, m, v, xp.empty((2, *x.shape), x.dtype), factors)
 
     # --- parts of arrays ----------------------------------------------------------------------------------------
 

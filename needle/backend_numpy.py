@@ -65,10 +65,6 @@ class Device:
         """function(*args), which raises where a value is wrong: in each call where a recording is replayed."""
         return function(*args)
 
-    def certain(self, condition: Any) -> bool:
-        """Whether a shortcut that wants all of `condition` may be taken. False where values are not to be looked at."""
-        return bool(condition.all())
-
 
 class CPUDevice(Device):
     """NumPy arrays in main memory; random numbers come from NumPy's global legacy generator."""
@@ -136,24 +132,10 @@ class CPUDevice(Device):
         _add_scaled(target.ravel("K"), source.ravel("K"), target.dtype.type(factor))  # views, in memory's order
         return True
 
-    def adam(
-        self,
-        arrays: tuple[numpy.ndarray, ...],
-        t: int,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
-        """The t-th step of optim.Adam in one pass over memory. arrays: parameter, gradient, m and v; all are written
-        to but the gradient."""
-        penalty, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-        rate, root = lr / (1 - beta1**t), (1 - beta2**t) ** -0.5
-        factors = (beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps, penalty, keep)
-        _adam(arrays, tuple(map(arrays[0].dtype.type, factors)))
+    def adam(self, arrays: tuple[Any, ...], t: int, **options: Any) -> None:
+        """The t-th step of optim.Adam in one pass over memory, with the options that `adam_factors` takes. arrays:
+        parameter, gradient, m and v; all are written to but the gradient."""
+        _adam(arrays, tuple(map(arrays[0].dtype.type, adam_factors(t, **options))))
 
     def zeros(self, *shape: int, dtype: Any = "float32") -> numpy.ndarray:
         return numpy.zeros(shape, dtype=dtype)
@@ -218,6 +200,22 @@ def _add_scaled(target: numpy.ndarray, source: numpy.ndarray, factor: Any) -> No
         part = target[start : start + BLOCK]
         scaled = numpy.multiply(source[start : start + BLOCK], factor, out=scratch[: part.size])
         numpy.add(part, scaled, out=part)
+
+
+def adam_factors(
+    t: int,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> tuple[float, ...]:
+    """What optim.Adam's options come to at the t-th step, as kernels.adam takes them."""
+    penalty, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    rate, root = lr / (1 - beta1**t), (1 - beta2**t) ** -0.5
+    return beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps, penalty, keep
 
 
 def _adam(arrays: tuple[numpy.ndarray, ...], factors: tuple) -> None:

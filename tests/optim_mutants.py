@@ -116,7 +116,7 @@ IN_OPS = shows_in(optim.Adam, optim.AdamW, way="ops")
 IN_KERNEL = shows_in(optim.Adam, optim.AdamW, way="uncompiled")
 IN_NUMPY = shows_in(optim.Adam, optim.AdamW, way="NumPy")
 ADAM, KERNEL, TWIN = optim.Adam.direction, kernels.adam.function, backend_numpy._adam_block
-DEVICE, UPDATE = backend_numpy.CPUDevice.adam, optim.Adam.update
+DEVICE, UPDATE = backend_numpy.adam_factors, optim.Adam.update
 
 mutant("correction one step late", ADAM, "(1 - beta1**t)", "(1 - beta1 ** (t + 1))", IN_OPS)
 mutant("correction of v one step late", ADAM, "(1 - beta2**t)", "(1 - beta2 ** (t + 1))", IN_OPS)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     [
         "needle/optional.py",
+        "needle/axes.py",
         "needle/kernels/",
         "needle/backend_numpy.py",
         "needle/backend_cupy.py",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from ..backend_numpy import CPUDevice, Device
+from ..backend_numpy import CPUDevice, Device, adam_factors
 from . import ndarray_backend_cpu, ndarray_backend_cuda, ndarray_backend_numpy
 from .strided import Strided, as_dtype, as_view, empty, must_be_writable, new, spanned, wrapped
 from .views import as_shape
@@ -122,24 +122,10 @@ class BackendDevice(Device):
         self.mod.add_scaled(target._handle, source.compact()._handle, factor)
         return True
 
-    def adam(
-        self,
-        arrays: tuple[Any, ...],
-        t: int,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
+    def adam(self, arrays: tuple[Any, ...], t: int, **options: Any) -> None:
         """The t-th step of optim.Adam. arrays: parameter, gradient, m and v; all are written to but the gradient."""
-        penalty, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-        rate, root = lr / (1 - beta1**t), (1 - beta2**t) ** -0.5
         compact = [a.compact() for a in arrays]
-        factors = (beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps, penalty, keep)
-        self.mod.adam([a._handle for a in compact], factors)
+        self.mod.adam([a._handle for a in compact], adam_factors(t, **options))
         for array, done in zip(arrays, compact, strict=True):
             if array is not done and array is not arrays[1]:
                 array[...] = done

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy
 
+from ..axes import as_axes
 from .arithmetic import Arithmetic
 from .device import BackendDevice, all_devices, cpu, cpu_numpy, cuda, default_device
 from .protocols import Protocols
 from .reductions import Reductions
 from .strided import NUMBERS, Strided, as_dtype, empty, foreign, mixed, must_be_writable, relook
 from .views import (
-    as_axes,
     as_shape,
     broadcast_strides,
     check,

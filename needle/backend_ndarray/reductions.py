@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy
 
+from ..axes import as_axes
 from .strided import Strided, as_dtype, empty, wrapped
-from .views import as_axes, check, debug
+from .views import check, debug
 
 
 def reduce(a: Any, name: str, axis: Any, keepdims: bool, dtype: Any = None) -> Any:

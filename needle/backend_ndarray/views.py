@@ -45,23 +45,6 @@ def as_shape(shape: Any, who: str) -> tuple[int, ...]:
     return sizes
 
 
-def as_axes(axes: Any, ndim: int, who: str) -> tuple[int, ...]:
-    """`axes` (None: all, an int, or several) as numbers from 0 to ndim − 1."""
-    if axes is None:
-        return tuple(range(ndim))
-    try:
-        numbers = (index(axes),) if hasattr(axes, "__index__") else tuple(map(index, axes))
-    except TypeError:
-        raise TypeError(f"{who}: wanted an axis as a whole number, several of them, or None; got {axes!r}") from None
-    for axis in numbers:
-        if not -ndim <= axis < ndim:
-            raise IndexError(f"{who}: axis {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
-    positive = tuple(axis % ndim for axis in numbers)
-    if len(set(positive)) != len(positive):
-        raise ValueError(f"{who}: axes {axes} name one axis twice")
-    return positive
-
-
 @lru_cache(maxsize=4096)
 def compact_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The strides of a row-major array without gaps."""

@@ -24,7 +24,7 @@ from .errors import JitError, UnseenArray, ValueNeeded
 from .ir import Node, evaluate
 from .live_numbers import TracedNumber, is_traced_number
 from .spent import SpentGradient
-from .tracing import Memory, Traced, pattern_of
+from .tracing import Memory, Traced, pattern_of, values_of
 from .tracing_device import TracingDevice
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -36,10 +36,6 @@ def stream() -> tuple:
     state: Any = numpy.random.get_state(legacy=False)
     parts = tuple(part.tobytes() if hasattr(part, "tobytes") else part for part in state["state"].values())
     return parts
-
-
-def _value(x: Any) -> Any:
-    return x.value if type(x) is Traced else x
 
 
 class Outside(Op):
@@ -105,7 +101,7 @@ class Recorder:
     def make(self, kind: str, operands: Any, options: tuple = (), memory: Memory | None = None) -> Traced:
         """A traced array computed by one node from operands: traced arrays and numbers."""
         if self.off:
-            return evaluate(Node(kind, (), options), tuple(_value(x) for x in operands), self.draw)
+            return evaluate(Node(kind, (), options), values_of(tuple(operands)), self.draw)
         nodes, values = self._operands(operands)
         node = Node(kind, nodes, options, label=self._label(), line=self.place())
         return self._traced(node, evaluate(node, values, self.draw), memory)
@@ -113,12 +109,12 @@ class Recorder:
     def call(self, function: Callable, args: Any, kwargs: Any, out: Any = None, label: str = "") -> Any:
         """What any function of arrays gives; each later call of the program will call it again."""
         if self.off:
-            return function(*(_value(x) for x in args), **kwargs)
+            return function(*values_of(tuple(args)), **values_of(kwargs))
         if out is not None:
             raise ValueNeeded(f"jit: {function!r} with `out` cannot be recorded")
         found: list[Traced] = []
         pattern = (pattern_of(tuple(args), found), pattern_of(dict(kwargs), found))
-        self._must_see(pattern, function)
+        self._must_see(pattern)
         nodes, values = self._operands(found)
         node = Node("call", nodes, (function, pattern), label=label or self._label(), line=self.place())
         made = evaluate(node, values, self.draw)
@@ -172,7 +168,7 @@ class Recorder:
             return self._listed(Node("constant", (), (x,))), x
         if isinstance(x, numpy.generic):
             return self._listed(Node("constant", (), (x,), (), x.dtype)), x
-        raise self._unseen(x)
+        raise self.unseen(x)
 
     def _listed(self, node: Node) -> Node:
         self.nodes.append(node)
@@ -192,19 +188,19 @@ class Recorder:
         labels = {name: label for label, name in self.names.items()}
         return ", ".join(dict.fromkeys(labels.get(name, name) for name in number.leaves))
 
-    def _must_see(self, pattern: Any, owner: Any) -> None:
+    def _must_see(self, pattern: Any) -> None:
         """UnseenArray where the arguments of a call hold arrays that were not recorded."""
         if isinstance(pattern, numpy.ndarray):
-            raise self._unseen(pattern)
+            raise self.unseen(pattern)
         if is_traced_number(pattern):
             float(pattern)
         if isinstance(pattern, dict):
             pattern = list(pattern.values())
         if isinstance(pattern, (list, tuple)):
             for part in pattern:
-                self._must_see(part, owner)
+                self._must_see(part)
 
-    def _unseen(self, x: Any) -> JitError:
+    def unseen(self, x: Any) -> JitError:
         if not isinstance(x, numpy.ndarray):
             return ValueNeeded(f"jit: a {type(x).__name__} meets a recorded array; wanted arrays and numbers")
         return self.refused(
@@ -240,7 +236,7 @@ class Recorder:
         try:
             return op.compute(*arrays)
         except (ValueNeeded, UnseenArray, AttributeError, TypeError, NotImplementedError):
-            self._must_see(list(vars(op).values()) if hasattr(op, "__dict__") else [], op)
+            self._must_see(list(vars(op).values()) if hasattr(op, "__dict__") else [])
             return self.call(op.compute, arrays, {}, label=type(op).__name__)
         finally:
             self.ops.pop()
@@ -265,7 +261,7 @@ class Recorder:
         if type(array) is Traced and array.recorder.over:  # somebody kept it from an earlier recording
             array = array.value
         if tensor.stamp > self.started:  # made while recording, around an array that was not
-            raise self._unseen(numpy.asarray(array))
+            raise self.unseen(numpy.asarray(array))
         if not isinstance(array, numpy.ndarray):
             if not isinstance(array, numpy.generic):
                 raise JitError(

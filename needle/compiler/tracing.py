@@ -32,7 +32,10 @@ class Memory:
 
 class Traced:
     """A NumPy array `value` and the `node` that computes it. Only NumPy's functions and a few methods: no `float()`,
-    `bool()`, `item()` or `numpy.asarray()`, which would take a value out of what is recorded."""
+    `bool()`, `item()` or `numpy.asarray()`, which would take a value out of what is recorded.
+
+    In other threads, and once the recording is over, it is like the array that it holds.
+    """
 
     __slots__ = ("__weakref__", "memory", "node", "recorder", "value", "view")
 
@@ -83,7 +86,9 @@ class Traced:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if self.recorder.off:
-            return getattr(ufunc, method)(*_values(inputs), **({} if out is None else {"out": _values(out)}), **options)
+            return getattr(ufunc, method)(
+                *values_of(inputs), **({} if out is None else {"out": values_of(out)}), **options
+            )
         if method == "reduce" and ufunc.__name__ in REDUCTIONS and set(options) <= {"axis", "keepdims"}:
             name, axis = REDUCTIONS[ufunc.__name__], options.get("axis", 0)
             return _written(out, _reduced(self, name, axis, options.get("keepdims", False)))
@@ -97,7 +102,7 @@ class Traced:
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
         if function in METADATA or self.recorder.off:
-            return function(*_values(args), **_values(kwargs))
+            return function(*values_of(args), **values_of(kwargs))
         own = FUNCTIONS.get(function)
         if own is not None:
             return own(*args, **kwargs)
@@ -305,12 +310,13 @@ def _is_basic(index: Any) -> bool:
     return all(isinstance(part, plain) and not isinstance(part, (bool, numpy.bool_)) for part in parts)
 
 
-def _values(args: Any) -> Any:
+def values_of(args: Any) -> Any:
+    """`args` with the arrays that traced ones hold in their place."""
     if isinstance(args, Traced):
         return args.value
     if isinstance(args, (list, tuple)):
-        return type(args)(_values(part) for part in args)
-    return {key: _values(part) for key, part in args.items()} if isinstance(args, dict) else args
+        return type(args)(values_of(part) for part in args)
+    return {key: values_of(part) for key, part in args.items()} if isinstance(args, dict) else args
 
 
 # --- NumPy's functions that are more than a call ---------------------------------------------------------------

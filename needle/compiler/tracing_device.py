@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from ..backend_numpy import CPUDevice
+from ..backend_numpy import CPUDevice, adam_factors
 from .errors import JitError, UnseenArray
 from .live_numbers import is_traced_number
 from .tracing import Traced, rebind
@@ -32,7 +32,7 @@ class TracingDevice(CPUDevice):
         if is_traced_number(values):
             return self.full((), 0, dtype or "float64") + values
         if isinstance(values, numpy.ndarray):
-            raise self.recorder._unseen(values)
+            raise self.recorder.unseen(values)
         return self.recorder.constant(super().array(values, dtype))
 
     def share(self, values: Any) -> Any:
@@ -65,26 +65,16 @@ class TracingDevice(CPUDevice):
         rebind(target, target + source * factor)
         return True
 
-    def adam(
-        self,
-        arrays: tuple,
-        t: Any,
-        *,
-        lr: Any,
-        beta1: Any,
-        beta2: Any,
-        eps: Any,
-        weight_decay: Any,
-        decoupled: bool,
-    ) -> None:
+    def adam(self, arrays: tuple, t: Any, **options: Any) -> None:
         x, g, m, v = arrays
-        if weight_decay and not decoupled:
-            g = g + x * weight_decay
-        rebind(m, m * beta1 + g * (1 - beta1))
-        rebind(v, v * beta2 + g * g * (1 - beta2))
-        kept = x * (1 - lr * weight_decay) if weight_decay and decoupled else x
-        root = numpy.sqrt(v) * (1 - beta2**t) ** -0.5 + eps
-        rebind(x, kept - m * (lr / (1 - beta1**t)) / root)
+        beta1, rest1, beta2, rest2, rate, root, eps, penalty, keep = adam_factors(t, **options)
+        decay, decoupled = options["weight_decay"], options["decoupled"]
+        if decay and not decoupled:
+            g = g + x * penalty
+        rebind(m, m * beta1 + g * rest1)
+        rebind(v, v * beta2 + g * g * rest2)
+        kept = x * keep if decay and decoupled else x
+        rebind(x, kept - m * rate / (numpy.sqrt(v) * root + eps))
 
     def zeros(self, *shape: int, dtype: Any = "float32") -> Any:
         return self.full(shape, 0, dtype)
@@ -123,9 +113,6 @@ class TracingDevice(CPUDevice):
 
     def check(self, function: Any, *args: Any) -> Any:
         return self.recorder.call(Checking(function), args, {})
-
-    def certain(self, condition: Any) -> bool:
-        return False
 
     def generator(self, seed: Any) -> Any:
         raise JitError("jit: a Generator is made inside a jitted function, so that every call would draw the same; "

@@ -546,8 +546,6 @@ class MatMul(TensorOp):
 
     def _stacked(self, a, b):
         """A stack of matrices times one matrix, as one tall product: 0.4 ms where 16 of 64×128 @ 128×512 take 0.8."""
-        if a.shape[-1] != b.shape[0]:
-            raise ValueError("the last axis of the left and the first but one of the right differ")
         tall = device_of(a).reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])) @ b
         return tall.reshape((*a.shape[:-1], b.shape[1]))
 

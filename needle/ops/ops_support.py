@@ -7,6 +7,7 @@ from operator import index
 from typing import Any
 
 from ..autograd import Tensor, Value
+from ..axes import as_axes
 
 __all__ = ["as_axes", "as_count", "as_floats", "as_number", "expand", "expanded_axes", "kept_shape", "reduce_to"]
 
@@ -25,24 +26,6 @@ def expanded_axes(shape: Sequence[int], original: Sequence[int]) -> tuple[int, .
     """The axes of `shape` that broadcasting added to or stretched from `original`."""
     added = len(shape) - len(original)
     return tuple(i for i, n in enumerate(shape) if i < added or (original[i - added] == 1 and n != 1))
-
-
-def as_axes(axes: Any, ndim: int, who: str = "") -> tuple[int, ...]:
-    """`axes` (None, an int, or several) as non-negative numbers, or an error in the name of `who`."""
-    if axes is None:
-        return tuple(range(ndim))
-    name = f"{who}: " if who else ""
-    try:
-        numbers = (index(axes),) if hasattr(axes, "__index__") else tuple(map(index, axes))
-    except TypeError:
-        raise TypeError(f"{name}wanted an axis as a whole number, several of them, or None; got {axes!r}") from None
-    for axis in numbers:
-        if not -ndim <= axis < ndim:
-            raise IndexError(f"{name}axis {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
-    positive = tuple(axis % ndim for axis in numbers)
-    if len(set(positive)) != len(positive):
-        raise ValueError(f"{name}axes {axes} name one axis twice")
-    return positive
 
 
 def as_count(number: Any, who: str, what: str) -> int:
