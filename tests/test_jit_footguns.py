@@ -26,6 +26,20 @@ def tensor(*shape, seed=0, requires_grad=False, dtype="float32"):
     return ndl.Tensor(np.random.default_rng(seed).standard_normal(shape).astype(dtype), requires_grad=requires_grad)
 
 
+def descent(lr=0.1, **options):
+    """A parameter, its optimizer, and a jitted step along −x."""
+    w = tensor(3, requires_grad=True)
+    sgd = ndl.optim.SGD([w], lr=lr)
+
+    @ndl.jit(**options)
+    def step(x):
+        sgd.reset_grad()
+        (w * x).sum().backward()
+        sgd.step()
+
+    return w, sgd, step
+
+
 def same(made, wanted, atol=1e-5):
     np.testing.assert_allclose(np.asarray(made.numpy() if hasattr(made, "numpy") else made), wanted, atol=atol)
 
@@ -341,16 +355,8 @@ def test_train_and_eval_and_running_statistics():
 
 
 def test_a_learning_rate_schedule_never_records_again():
-    w = tensor(3, requires_grad=True)
-    sgd = ndl.optim.SGD([w], lr=1.0)
+    w, sgd, step = descent(lr=1.0)
     schedule = ndl.optim.StepLR(sgd, step_size=1, gamma=0.5)
-
-    @ndl.jit
-    def step(x):
-        sgd.reset_grad()
-        (w * x).sum().backward()
-        sgd.step()
-
     x, lr = tensor(3, seed=1), 1.0
     for _ in range(5):
         before = w.numpy()
@@ -402,24 +408,12 @@ def test_gradients_that_accumulate_over_calls():
 
 
 def test_gradients_are_kept_on_request_and_else_say_that_they_are_gone():
-    def make(**options):
-        w = tensor(3, requires_grad=True)
-        sgd = ndl.optim.SGD([w], lr=0.1)
-
-        @ndl.jit(**options)
-        def step(x):
-            sgd.reset_grad()
-            (w * x).sum().backward()
-            sgd.step()
-
-        return w, step
-
     x = tensor(3, seed=1)
-    w, step = make(keep_grads=True)
+    w, _, step = descent(keep_grads=True)
     for _ in range(3):
         step(x)
         same(w.grad, x.numpy())
-    w, step = make()
+    w, _, step = descent()
     for _ in range(3):
         step(x)
         with pytest.raises(ndl.JitError, match="keep_grads=True"):
@@ -482,15 +476,7 @@ def test_python_state_that_a_replay_would_not_change_is_refused():
 
 
 def test_two_functions_share_parameters():
-    w = tensor(3, requires_grad=True)
-    sgd = ndl.optim.SGD([w], lr=0.1)
-
-    @ndl.jit
-    def train(x):
-        sgd.reset_grad()
-        (w * x).sum().backward()
-        sgd.step()
-
+    w, _, train = descent()
     predict = ndl.jit(lambda x: w * x)
     x = tensor(3, seed=1)
     for _ in range(4):
@@ -542,15 +528,7 @@ def test_an_input_written_to_after_the_call():
 
 
 def test_snapshots_of_a_parameter_keep_their_values():
-    w = tensor(3, requires_grad=True)
-    sgd = ndl.optim.SGD([w], lr=0.1)
-
-    @ndl.jit
-    def step(x):
-        sgd.reset_grad()
-        (w * x).sum().backward()
-        sgd.step()
-
+    w, _, step = descent()
     x = tensor(3, seed=1)
     kept, wanted = [], []
     for _ in range(4):
@@ -996,7 +974,7 @@ def test_what_it_shows():
     before = w.numpy()
     assert "test_jit_footguns.py" in str(step.profile(*inputs, seconds=0.01))
     np.testing.assert_array_equal(w.numpy(), before)
-    with pytest.raises(ndl.JitError, match="call the function with them first"):
+    with pytest.raises(ndl.JitError, match="argument 0.*call the function with them first"):
         step.profile(tensor(2, 6), np.array([0, 1]))
 
 
@@ -1035,4 +1013,7 @@ def test_models_among_the_arguments_are_let_go():
     del model
     gc.collect()
     assert not [ref for ref in gone if ref() is not None]
+    assert "0 kept" in step.explain() and "0 recording(s)" in repr(step)
+    with pytest.raises(ndl.JitError, match="nothing was recorded that lasts"):
+        step.graph()
     same(step(Model(), tensor(3)), tensor(3).numpy() ** 2)

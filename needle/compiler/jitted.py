@@ -12,7 +12,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import MethodType
 from typing import Any
@@ -50,8 +49,7 @@ class Jitted:
         # Inside another recording, under a debugging tool, or with arrays that no kernel takes, it runs as it is.
         if mode.recorder is not None or mode.observer is not None or BACKEND == "nd":
             return self.function(*args, **kwargs)
-        leaves, structure = flatten((args, kwargs))
-        leaves = [array_of(leaf) if isinstance(leaf, numpy.ndarray) else leaf for leaf in leaves]
+        leaves, structure = _flat(args, kwargs)
         with self.lock:
             for i, kept in enumerate(self.kept):
                 if kept.matches(leaves, structure):
@@ -67,7 +65,7 @@ class Jitted:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __repr__(self) -> str:
-        return f"<ndl.jit of {self._name}, {len(self.kept)} recording(s)>"
+        return f"<ndl.jit of {self._name}, {len(self._alive())} recording(s)>"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -77,15 +75,14 @@ class Jitted:
         return Jitted, (self.function, self.backend, self.keep_grads, self.debug)
 
     def _record(self, leaves: list[Any], structure: Any) -> Any:
+        self.kept = self._alive()
         reason = self.kept[0].reason(leaves, structure) if self.kept else "first call"
         signature = _signature(leaves)  # before the run, which may give arguments a .grad
         with RECORDING:
-            recording = Recording(self.function, leaves, structure, self.keep_grads)
+            recording = Recording(self.function, leaves, structure, self.keep_grads, self.backend)
             result = recording.run()
         self.history.append("; ".join([reason, *recording.notes]))
         if recording.variant is not None:
-            recording.variant.backend = self.backend
-            self.kept = [kept for kept in self.kept if not kept.dead]
             self.kept.insert(0, _Kept(recording, leaves, structure, signature))
             del self.kept[MOST_VARIANTS:]
         return result
@@ -108,29 +105,37 @@ class Jitted:
     def profile(self, *args: Any, seconds: float = 0.5, **kwargs: Any) -> Any:
         """The time of each line of the program on these arguments, with the bytes it moves and the share of the
         machine's speed that it reaches. Nothing is updated."""
-        leaves, structure = flatten((args, kwargs))
+        leaves, structure = _flat(args, kwargs)
         with self.lock:
             variant = next((kept.variant for kept in self.kept if kept.matches(leaves, structure)), None)
             if variant is None:
+                alive = self._alive()
+                why = alive[0].reason(leaves, structure) if alive else "nothing was recorded that lasts"
                 raise JitError(
-                    "jit: profile: nothing was recorded for such arguments; call the function with them first"
+                    f"jit: profile: no recording is good for this call ({why}); call the function with them first"
                 )
             return variant.compiled().profile(variant.plumbing.inputs(leaves), seconds)
 
     def explain(self) -> str:
         """Each recording and its cause, what was guarded, which numbers and constants were kept."""
-        lines = [f"{self._name}: {len(self.history)} recording(s), {len(self.kept)} kept"]
+        alive = self._alive()
+        lines = [f"{self._name}: {len(self.history)} recording(s), {len(alive)} kept"]
         lines += [f"  {i}. {reason}" for i, reason in enumerate(self.history, start=1)]
-        for kept in self.kept:
+        for kept in alive:
             lines += [f"  kept, {kept.variant.calls} call(s):", *(f"    {line}" for line in kept.described())]
         return "\n".join(lines)
 
+    def _alive(self) -> list[_Kept]:
+        """Without those for an object among the arguments that is gone."""
+        return [kept for kept in self.kept if not kept.dead]
+
     def _variant(self) -> Variant:
-        if not self.kept:
+        alive = self._alive()
+        if not alive:
             raise JitError(
                 "jit: nothing was recorded that lasts; call the function (twice, where it makes state first)"
             )
-        return self.kept[0].variant
+        return alive[0].variant
 
     def _last(self) -> Any:
         with self.lock:
@@ -157,8 +162,7 @@ class _Kept:
         self.known = [number.value for number in looked_at.values()]
         names = {name: label for label, name in recording.recorder.names.items()}
         self.texts = [_told(number, names) for number in looked_at.values()]
-        me = weakref.ref(self)
-        self.guard.on_death.append(partial(_let_go, me))
+        self.guard.on_death.append(functools.partial(_let_go, weakref.ref(self)))
 
     def die(self) -> None:
         """An object among the arguments is gone, so that no call can match any more: let the tensors go."""
@@ -182,8 +186,6 @@ class _Kept:
 
     def reason(self, leaves: list[Any], structure: Any) -> str:
         """What is not as it was, in words."""
-        if self.dead:
-            return "an object among the arguments is gone"
         if structure != self.structure:
             return "the arguments have another structure"
         for i, (was, now) in enumerate(zip(self.signature, _signature(leaves), strict=True)):
@@ -198,6 +200,12 @@ class _Kept:
 
     def described(self) -> list[str]:
         return [*self.guard.described(), *(f"number that Python looked at: {text}" for text in self.texts)]
+
+
+def _flat(args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
+    """The leaves of a call's arguments, arrays as NumPy's own class, and their structure."""
+    leaves, structure = flatten((args, kwargs))
+    return [array_of(leaf) if isinstance(leaf, numpy.ndarray) else leaf for leaf in leaves], structure
 
 
 def _let_go(kept: Any) -> None:

@@ -46,7 +46,7 @@ class Before:
 
     def __init__(self, recording: Recording):
         self.recording = recording
-        self.stream, self.python_stream = CPUDevice().random_state(), random.getstate()
+        self.stream = CPUDevice().random_state()
         found = [optimizer for _, optimizer in recording.reached.optimizers]
         self.states = [(o, {p: dict(slots) for p, slots in o.state.items()}) for o in found]
 
@@ -60,14 +60,15 @@ class Before:
             optimizer.state = states
         self.recording.recorder.counted.clear()
         CPUDevice().set_random_state(self.stream)
-        random.setstate(self.python_stream)
+        random.setstate(self.recording.recorder.python_stream)
 
 
 class Recording:
     """The recording of one call of `function`; `run` gives its result, `variant` what later calls can run."""
 
-    def __init__(self, function: Callable, leaves: list[Any], structure: Any, keep_grads: bool):
-        self.function, self.leaves, self.structure, self.keep_grads = function, leaves, structure, keep_grads
+    def __init__(self, function: Callable, leaves: list[Any], structure: Any, keep_grads: bool, backend: str):
+        self.function, self.leaves, self.structure = function, leaves, structure
+        self.keep_grads, self.backend = keep_grads, backend
         # Arrays among the arguments are others at each call; objects are guarded like what the function holds.
         self.args, self.kwargs = unflatten(structure, [leaf if by_identity(leaf) else None for leaf in leaves])
         self.recorder = Recorder()
@@ -185,7 +186,7 @@ class Recording:
         self.plumbing.counters = [(self._place_of(step), n) for step, n in self.recorder.counted.items()]
         destinations = self._destinations(graph)
         self.plumbing.finish()
-        self.variant = Variant(graph, self.plumbing, structure, destinations)
+        self.variant = Variant(graph, self.plumbing, structure, destinations, self.backend)
         return made
 
     def _result(self, leaf: Any, outputs: list[Node]) -> str:

@@ -115,7 +115,7 @@ class Variant:
     plumbing: Plumbing
     structure: Any  # of the result
     destinations: dict[int, int]  # an output -> the input over whose array it may be written
-    backend: str = "auto"
+    backend: str
     program: Program | None = None
     calls: int = 0
 
